@@ -1,0 +1,50 @@
+PYTHON ?= python3
+BIN := .venv/bin
+.DEFAULT_GOAL := help
+
+.PHONY: help run test lab bench picture lint lock clean
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 10
+
+run: .venv/users  ## make the environment and run the main job into runs/atlas
+	$(BIN)/skynb run atlas --out runs/atlas
+
+test: .venv/developers  ## make the environment, lint, and pass every test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pytest
+
+lab: .venv/users  ## open the notebooks in JupyterLab
+	$(BIN)/skynb lab
+
+bench: .venv/developers  ## speed and accuracy side by side with peers
+	$(BIN)/python -m benchmarks
+
+picture: .venv/developers  ## make the README's picture from the report of the main job
+	$(BIN)/python -m tests.browser.picture runs/atlas/atlas.html docs/atlas.png
+
+lint: .venv/developers  ## mend the style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: .venv/developers  ## pin every version anew, for every platform
+	$(BIN)/uv pip compile $(UV) --extra networks pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile $(UV) --extra networks --extra dev -c requirements.lock pyproject.toml \
+		-o requirements-dev.lock
+UV := --quiet --upgrade --universal --python-version 3.11 --no-emit-index-url \
+	--custom-compile-command "make lock"
+
+clean:  ## remove the environment and everything made (the data cache: skynb data clear)
+	rm -rf .venv runs dist .pytest_cache .ruff_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+.venv/users: requirements.lock pyproject.toml
+	@echo "Making the environment in .venv: about 800 MB to download, some minutes"
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet -r requirements.lock
+	$(BIN)/pip install --quiet --no-deps -e .
+	@touch $@
+
+.venv/developers: .venv/users requirements-dev.lock
+	$(BIN)/pip install --quiet -r requirements-dev.lock
+	@touch $@

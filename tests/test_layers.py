@@ -1,0 +1,71 @@
+"""Layers point one way: a module imports only from the rows above its own."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import skynb
+
+PACKAGE = Path(skynb.__file__).parent
+LAYERS = [
+    ["lightcurves", "taxonomy"],
+    ["simulate"],
+    ["datasets"],
+    ["dmdt", "periods"],
+    ["features"],
+    ["plots"],
+    ["cli"],
+]
+ALONE = ["workflows"]
+ROW = {module: row for row, modules in enumerate(LAYERS) for module in modules}
+MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
+
+
+def skynb_imports(source):
+    """Return the skynb modules that a source imports, also inside functions."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        found |= {name.split(".")[1] for name in names if name.startswith("skynb.")}
+    return found - {"__version__"}
+
+
+def wrong_imports(module, imported):
+    if module in ALONE:
+        return imported
+    if module == "cli":
+        return set()
+    return {name for name in imported if ROW.get(name, len(LAYERS)) >= ROW[module]}
+
+
+def test_every_module_has_a_layer():
+    assert sorted([*ROW, *ALONE]) == MODULES
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_point_upwards(module):
+    imported = skynb_imports((PACKAGE / f"{module}.py").read_text())
+    assert not wrong_imports(module, imported)
+
+
+def test_an_import_against_the_grain_is_seen():
+    source = "def f():\n    from skynb import plots\n"
+    assert wrong_imports("dmdt", skynb_imports(source)) == {"plots"}
+    assert wrong_imports("workflows", skynb_imports("import skynb.dmdt")) == {"dmdt"}
+
+
+def test_the_package_holds_its_version_only():
+    tree = ast.parse((PACKAGE / "__init__.py").read_text())
+    kinds = [type(node).__name__ for node in tree.body]
+    assert kinds == ["Expr", "Assign"]
+
+
+def test_the_package_stays_thin():
+    assert sum(len(path.read_text().splitlines()) for path in PACKAGE.rglob("*.py")) < 7000
