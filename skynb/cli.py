@@ -1,0 +1,212 @@
+"""The command ``skynb``: thin, and quick to start, for each command imports what it needs."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from skynb import __version__
+
+EXAMPLES = """examples:
+  skynb run atlas                              the main job, on simulated light curves
+  skynb run atlas -p dataset=crts              the same on 5,757 light curves of the Catalina survey
+  skynb run atlas -p dataset=my.parquet        the same on your own
+  skynb info atlas                             what a notebook asks, its parameters and its cost
+  skynb results runs/atlas                     what a run recorded, as JSON
+  skynb data list                              the data sets
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message):
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    top = Parser(
+        prog="skynb",
+        description="Explore the changing sky: notebooks as workflows, data by name.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    top.add_argument("--version", action="version", version=f"skynb {__version__}")
+    commands = top.add_subparsers(metavar="COMMAND", required=True)
+
+    def add(name, function, summary, to=commands):
+        command = to.add_parser(name, help=summary, description=summary, allow_abbrev=False)
+        command.set_defaults(function=function)
+        return command
+
+    run = add("run", run_notebook, "run one notebook into a folder with its report and results")
+    run.add_argument("notebook", metavar="NAME|PATH")
+    run.add_argument(
+        "-p",
+        dest="parameters",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="set a parameter; repeat for more (skynb info NAME lists them)",
+    )
+    run.add_argument("-f", dest="file", metavar="PARAMS.yml", help="read parameters from a file")
+    run.add_argument("--out", metavar="DIR", help="where everything goes (default: runs/NAME)")
+    run.add_argument("--no-progress", action="store_true", help="show no progress bar")
+
+    info = add("info", show_info, "show what a notebook asks, its parameters and its cost")
+    info.add_argument("notebook", metavar="NAME|PATH")
+
+    results = add("results", show_results, "print the recorded results of a run as JSON")
+    results.add_argument("folder", metavar="DIR")
+
+    data = commands.add_parser("data", help="list, describe, fetch or clear data sets")
+    verbs = data.add_subparsers(metavar="COMMAND", required=True)
+    add("list", list_data, "list the data sets", verbs)
+    add("info", show_data, "describe a data set: source, licence, citation", verbs).add_argument(
+        "name", metavar="NAME"
+    )
+    add("fetch", fetch_data, "download a data set into the cache", verbs).add_argument(
+        "name", metavar="NAME"
+    )
+    add("clear", clear_data, "empty the cache, or one data set's part of it", verbs).add_argument(
+        "name", metavar="NAME", nargs="?"
+    )
+
+    add("lab", open_lab, "open JupyterLab on the notebooks and tutorials")
+    return top
+
+
+def run_notebook(options) -> int:
+    from skynb import workflows
+
+    given = {}
+    if options.file:
+        given |= _read_parameters(options.file)
+    for text in options.parameters:
+        key, separator, value = text.partition("=")
+        if not separator:
+            raise ValueError(f"-p {text} has no value; write -p {text}=VALUE")
+        given[key.strip()] = value
+    finished = workflows.run(
+        options.notebook,
+        workflows.parse(options.notebook, given),
+        out=options.out,
+        progress=sys.stderr.isatty() and not options.no_progress,
+    )
+    name, cost = finished.notebook, f"{finished.seconds:.0f} s, {finished.peak_memory_mb:.0f} MB"
+    if finished.status == "failed":
+        return _fail(finished.failure, 1)
+    print(f"{name}: done in {cost}\nreport: {finished.report}")
+    for key, value in finished.results.items():
+        text = f"{value:.6g}" if isinstance(value, float) else json.dumps(value, ensure_ascii=False)
+        print(f"  {key}: {text if len(text) <= 100 else text[:97] + '...'}")
+    return 0
+
+
+def show_info(options) -> int:
+    from skynb import workflows
+
+    about = workflows.info(options.notebook)
+    print(about["title"])
+    if about["question"]:
+        print(about["question"])
+    rows = [(p.name, f"{p.type} = {p.default!r}", p.help) for p in about["parameters"].values()]
+    _print_table(rows or [("it has no parameters",)])
+    for key, value in about["cost"].items():
+        print(f"{key}: {value}")
+    return 0
+
+
+def show_results(options) -> int:
+    from skynb import workflows
+
+    finished = workflows.load(options.folder)
+    print(json.dumps(finished.results, indent=1, ensure_ascii=False))
+    return _fail(finished.failure, 1) if finished.status == "failed" else 0
+
+
+def list_data(options) -> int:
+    from skynb import datasets
+
+    about = [datasets.info(name) for name in datasets.names()]
+    _print_table([(one["name"], str(one["n_objects"]), one["summary"]) for one in about])
+    print(f"cache: {datasets.cache_dir()}")
+    return 0
+
+
+def show_data(options) -> int:
+    from skynb import datasets
+
+    for key, value in datasets.info(options.name).items():
+        text = value if isinstance(value, str) else json.dumps(value, default=str)
+        print(f"{key}: {text}")
+    return 0
+
+
+def fetch_data(options) -> int:
+    from skynb import datasets
+
+    fetched = datasets.fetch(options.name)
+    for path in fetched if isinstance(fetched, (list, tuple)) else [fetched]:
+        print(path)
+    return 0
+
+
+def clear_data(options) -> int:
+    from skynb import datasets
+
+    datasets.clear(options.name)
+    return 0
+
+
+def open_lab(options) -> int:
+    import subprocess
+
+    from skynb import workflows
+
+    folder = next(iter(workflows.names().values()), Path("notebooks/none")).parent
+    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={folder.parent}"]
+    return subprocess.call([*command, f"--LabApp.default_url=/lab/tree/{folder.name}"])
+
+
+def main(argv=None) -> int:
+    """Return the exit code of the command: 0 done, 1 a run failed, 2 bad usage or bad input."""
+    options = parser().parse_args(argv)
+    try:
+        return options.function(options)
+    except KeyboardInterrupt as interrupt:
+        return _fail(str(interrupt) or "interrupted", 1)
+    except (ValueError, TypeError, OSError, RuntimeError) as error:
+        return _fail(error, 2)
+
+
+def _fail(reason, code) -> int:
+    print(f"skynb: {' '.join(str(reason).split())}", file=sys.stderr)
+    return code
+
+
+def _read_parameters(path) -> dict:
+    import yaml
+
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no parameters file {path}; check the path")
+    try:
+        found = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not YAML: {error}") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} holds no parameters; write lines of the form key: value")
+    return found
+
+
+def _print_table(rows) -> None:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        print("  " + "  ".join(cells).rstrip())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

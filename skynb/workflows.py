@@ -1,0 +1,683 @@
+"""Notebooks as functions: literal parameters in, recorded results and a report out.
+
+`run` executes a parameterised notebook in a fresh kernel of this Python and leaves a folder that
+explains itself; inside the notebook, `record` says what was found and `artifacts` where files go.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import difflib
+import html
+import io
+import json
+import math
+import os
+import platform
+import re
+import shutil
+import signal
+import threading
+import time
+import tokenize
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
+from pathlib import Path
+
+from skynb import __version__
+
+ARTIFACTS = "SKYNB_ARTIFACTS"
+RECORD = "application/vnd.skynb.record+json"
+WIDGET = "application/vnd.jupyter.widget-view+json"
+_TYPES = {"int": int, "float": (int, float), "str": str, "list": list, "dict": dict}
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of a notebook: its name, type as written, default and help."""
+
+    name: str
+    type: str
+    default: object
+    help: str = ""
+
+    def accepts(self, value) -> bool:
+        """Return whether ``value`` is of the parameter's type (an int serves as a float)."""
+        return self.type == "any" or _is_of(value, ast.parse(self.type, mode="eval").body)
+
+    def from_text(self, text):
+        """Return what ``text`` means for this type; the text itself if it means nothing else.
+
+        >>> Parameter("seed", "int", 0).from_text("5"), Parameter("name", "str", "").from_text("5")
+        (5, '5')
+        """
+        import yaml
+
+        if self.type != "any" and self.accepts(text):
+            return None if text in ("None", "null") and self.accepts(None) else text
+        for convert in (int, float, yaml.safe_load):
+            with contextlib.suppress(ValueError, yaml.YAMLError):
+                value = convert(text)
+                if self.accepts(value):
+                    return value
+        return text
+
+
+@dataclass
+class Run:
+    """What a run left in ``folder``; `asdict` without ``folder`` is its ``results.json``."""
+
+    folder: Path
+    notebook: str
+    status: str = "failed"
+    parameters: dict = field(default_factory=dict)
+    results: dict = field(default_factory=dict)
+    versions: dict = field(default_factory=dict)
+    data: dict = field(default_factory=dict)
+    cells: list = field(default_factory=list)
+    error: dict | None = None
+
+    @property
+    def path(self) -> Path:
+        """The executed notebook."""
+        return self.folder / f"{self.notebook}.ipynb"
+
+    @property
+    def report(self) -> Path:
+        """The report, one HTML file that needs nothing else."""
+        return self.folder / f"{self.notebook}.html"
+
+    @property
+    def artifacts(self) -> Path:
+        """The folder of the files that the notebook wrote."""
+        return self.folder / "artifacts"
+
+    @property
+    def seconds(self) -> float:
+        """The time spent in the cells [s]."""
+        return round(sum(cell["seconds"] for cell in self.cells), 3)
+
+    @property
+    def peak_memory_mb(self) -> float:
+        """The largest resident memory of the kernel and its children [MB]."""
+        return max((cell["peak_memory_mb"] for cell in self.cells), default=0.0)
+
+    @property
+    def failure(self) -> str:
+        """One sentence on what failed and where; empty if nothing did."""
+        if not self.error:
+            return ""
+        where = "" if self.error["cell"] is None else f" in cell {self.error['cell']}"
+        kept = f"the notebook up to there is {self.path}"
+        return f"{self.notebook} failed{where}: {self.error['message']}; {kept}"
+
+    def to_dict(self) -> dict:
+        """Return the content of ``results.json``."""
+        return {key: value for key, value in asdict(self).items() if key != "folder"}
+
+
+def names() -> dict[str, Path]:
+    """Return the notebooks and tutorials that come with skynb, by name."""
+    home = Path(__file__).parent
+    if (home.parent / "pyproject.toml").is_file():
+        home = home.parent
+    paths = [*home.glob("notebooks/*.ipynb"), *home.glob("tutorials/*.ipynb")]
+    return {path.stem: path for path in sorted(paths)}
+
+
+def find(notebook) -> Path:
+    """Return the path of a notebook given by path or by name.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is neither such a file nor such a name.
+    """
+    path, known = Path(notebook).expanduser(), names()
+    if path.is_file():
+        return path
+    if path.suffix == ".ipynb":
+        raise FileNotFoundError(f"no notebook at {notebook}; check the path")
+    if str(notebook) not in known:
+        raise FileNotFoundError(f"no notebook named {notebook!r}{_choices(str(notebook), known)}")
+    return known[str(notebook)]
+
+
+def parameters(notebook) -> dict[str, Parameter]:
+    """Return the parameters of a notebook, by name, from its cell tagged ``parameters``.
+
+    The type is the annotation, else the default's own.
+
+    Raises
+    ------
+    ValueError
+        If the file is not a notebook, or a default is not a literal.
+    """
+    path = find(notebook)
+    return _parameters(_read(path), path.stem)
+
+
+def info(notebook) -> dict:
+    """Return a notebook's ``title``, ``question``, ``parameters`` and the ``cost`` it states."""
+    path = find(notebook)
+    nb = _read(path)
+    first = nb.cells[0].source if nb.cells else ""
+    question = re.search(r"\*\*Question\.?\*\*(.*?)(?=\*\*|\Z)", first, re.S)
+    stated = nb.metadata.get("skynb", {})
+    return {
+        "title": _title(nb) or path.stem,
+        "question": " ".join(question[1].split()) if question else "",
+        "parameters": _parameters(nb, path.stem),
+        "cost": {key: stated[key] for key in ("max_seconds", "max_memory_mb") if key in stated},
+    }
+
+
+def parse(notebook, texts) -> dict:
+    """Return parameters given as text (``{"seed": "5"}``) as values of the notebook's types.
+
+    Values that are not text pass unchanged, and so do names that the notebook lacks: `run` checks.
+    """
+    known = parameters(notebook)
+    return {
+        name: known[name].from_text(value) if name in known and isinstance(value, str) else value
+        for name, value in texts.items()
+    }
+
+
+def run(notebook, parameters=None, *, out=None, progress=True) -> Run:
+    """Return the finished run of a notebook, executed with ``parameters`` in a fresh kernel.
+
+    The kernel is this very Python, in the current directory. The folder ``out`` (``runs/NAME``)
+    receives the executed notebook, saved after each cell, the report, the artifacts and, last and
+    whole, ``results.json``: where it lies the run is over. What an earlier run left there is
+    replaced. A notebook that fails does not raise: ``status`` and ``error`` say so, and everything
+    up to there is kept. Ctrl-C is recorded the same way and then raised again.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such notebook.
+    ValueError
+        If a parameter is unknown or of the wrong type; nothing has run then.
+    OSError
+        If ``out`` cannot be written; nothing has run then.
+    """
+    source = find(notebook)
+    nb = _read(source)
+    known = _parameters(nb, source.stem)
+    given = _check(known, parameters or {}, source.stem)
+    finished = Run(Path(out or Path("runs", source.stem)), source.stem, versions=_versions())
+    finished.parameters = {p.name: p.default for p in known.values()} | given
+    nb = _parameterize(nb, given)
+    _prepare(finished, source)
+    _save(nb, finished)
+    try:
+        _execute(nb, finished, progress)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(finished.failure) from None
+    finally:
+        _finish(finished, nb)
+    return finished
+
+
+def load(folder) -> Run:
+    """Return the run that left ``results.json`` in ``folder``.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder holds no finished run.
+    """
+    path = Path(folder) / "results.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"no finished run in {folder}: {path} is missing; run it first")
+    return Run(Path(folder), **json.loads(path.read_text(encoding="utf-8")))
+
+
+def results(folder) -> dict:
+    """Return what the notebook that ran into ``folder`` recorded."""
+    return load(folder).results
+
+
+def artifacts() -> Path:
+    """Return the folder for the files a notebook writes: the run's own, else ``artifacts`` here."""
+    path = Path(os.environ.get(ARTIFACTS, "artifacts"))
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def record(data=None, **values) -> None:
+    """Record a notebook's results, and the data they rest on, in its last cell.
+
+    Parameters
+    ----------
+    data : dict, optional
+        What `datasets.provenance` returns: name -> ``checksum, licence, citation, simulated``.
+    **values
+        Numbers, strings, lists and dicts, under the names promised in the notebook's first cell.
+        NumPy scalars are converted; NaN and infinities, which JSON lacks, become null.
+
+    Raises
+    ------
+    TypeError
+        If a value is of another type.
+    """
+    from IPython.display import display
+
+    plain = {name: _plain(name, value) for name, value in values.items()}
+    data = _plain("data", data or {})
+    bundle = {
+        "text/plain": json.dumps(plain, indent=1, ensure_ascii=False),
+        "text/html": _record_html(plain, data),
+        RECORD: {"results": plain, "data": data},
+    }
+    display(bundle, raw=True)
+
+
+def report(notebook_path, html_path) -> Path:
+    """Return ``html_path``, written from an executed notebook as one file that needs no network.
+
+    Code is folded; the head names status and parameters, the foot versions and cost. Everything is
+    inline, and a content security policy forbids the page to load anything from elsewhere.
+    Formulas stay as typed: the program that typesets them would have to be fetched.
+    """
+    import nbformat
+    from nbconvert import HTMLExporter
+
+    nb = nbformat.read(notebook_path, as_version=4)
+    nb.metadata["title"] = _title(nb) or Path(notebook_path).stem
+    nb.metadata.pop("widgets", None)
+    for cell in nb.cells:
+        if cell.cell_type == "code":
+            cell.outputs = [o for o in map(_without_widget, cell.outputs) if o is not None]
+    exporter = HTMLExporter(
+        template_file=str(Path(__file__).with_name("report.html.j2")),
+        embed_images=True,
+        exclude_anchor_links=True,
+        exclude_input_prompt=True,
+        exclude_output_prompt=True,
+    )
+    resources = {"metadata": {"path": str(Path(notebook_path).parent)}}
+    page, _ = exporter.from_notebook_node(nb, resources=resources)
+    return _write(Path(html_path), page)
+
+
+def _is_of(value, hint) -> bool:
+    match hint:
+        case ast.Constant(value=None):
+            return value is None
+        case ast.BinOp(left=left, right=right):
+            return _is_of(value, left) or _is_of(value, right)
+        case ast.Name(id="bool"):
+            return isinstance(value, bool)
+        case ast.Name(id=name) if name in _TYPES:
+            return isinstance(value, _TYPES[name]) and not isinstance(value, bool)
+        case ast.Subscript(value=ast.Name(id="list"), slice=item):
+            return isinstance(value, list) and all(_is_of(element, item) for element in value)
+        case ast.Subscript(value=outer):
+            return _is_of(value, outer)
+    return True
+
+
+def _choices(name, known) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    meant = f"; did you mean {close[0]}?" if close else ";"
+    return f"{meant} there are {', '.join(known)}" if known else "; there are none"
+
+
+def _read(path):
+    import nbformat
+
+    try:
+        nb = nbformat.read(path, as_version=4)
+    except OSError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:100]
+        raise ValueError(f"{path} is not a Jupyter notebook: {reason}") from None
+    for cell in nb.cells:
+        cell.metadata.setdefault("tags", [])
+    return nb
+
+
+def _parameters(nb, name) -> dict[str, Parameter]:
+    source = next((cell.source for cell in nb.cells if "parameters" in cell.metadata.tags), "")
+    try:
+        body = ast.parse(source).body
+    except SyntaxError as error:
+        raise ValueError(f"the parameters cell of {name} is not plain Python: {error}") from None
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    helps = {t.start[0]: t.string.strip("# ") for t in tokens if t.type == tokenize.COMMENT}
+    found = {}
+    for node in body:
+        if not isinstance(node, (ast.Assign, ast.AnnAssign)) or node.value is None:
+            continue
+        key = ast.unparse(node.targets[0] if isinstance(node, ast.Assign) else node.target)
+        try:
+            default = ast.literal_eval(node.value)
+        except ValueError:
+            raise ValueError(
+                f"parameter {key} of {name} is derived ({ast.unparse(node.value)});"
+                " give it a literal default and derive in a later cell"
+            ) from None
+        hint = "any" if default is None else type(default).__name__
+        if isinstance(node, ast.AnnAssign):
+            hint = ast.unparse(node.annotation)
+        found[key] = Parameter(key, hint, default, helps.get(node.end_lineno, ""))
+    return found
+
+
+def _check(known, given, name) -> dict:
+    values = {}
+    for key, value in given.items():
+        if key not in known:
+            raise ValueError(f"{name} has no parameter {key!r}{_choices(key, known)}")
+        value = _plain(key, os.fspath(value) if isinstance(value, os.PathLike) else value)
+        if not known[key].accepts(value):
+            raise ValueError(
+                f"parameter {key} of {name} takes {known[key].type},"
+                f" found {value!r} ({type(value).__name__}); its default is {known[key].default!r}"
+            )
+        values[key] = value
+    return values
+
+
+def _parameterize(nb, values):
+    import nbformat
+    from papermill.parameterize import parameterize_notebook
+
+    nb = nbformat.v4.upgrade(nb)
+    nb.metadata["papermill"] = {}
+    if values:
+        nb = parameterize_notebook(nb, values, kernel_name="python3", language="python")
+    return nb
+
+
+def _prepare(finished, source) -> None:
+    if finished.path.exists() and finished.path.samefile(source):
+        raise ValueError(f"{finished.path} is the notebook itself; choose another folder")
+    try:
+        (finished.folder / "results.json").unlink(missing_ok=True)
+        finished.report.unlink(missing_ok=True)
+        if finished.path.exists() and finished.artifacts.is_dir():
+            shutil.rmtree(finished.artifacts)
+        finished.artifacts.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(_unwritable(finished.folder, error)) from None
+
+
+def _execute(nb, finished, progress) -> None:
+    """Run the cells, writing what happened into ``finished``."""
+    import zmq
+    from jupyter_client.kernelspec import KernelSpecManager
+    from jupyter_client.manager import AsyncKernelManager
+    from nbclient.exceptions import DeadKernelError
+    from papermill.clientwrap import PapermillNotebookClient
+    from papermill.engines import NotebookExecutionManager
+
+    memory = _Memory()
+    current, kernel, started = None, None, 0.0
+
+    def on_start(notebook):
+        nonlocal kernel
+        kernel = manager.provisioner.process
+        memory.watch(kernel.pid)
+
+    def on_cell_start(cell, cell_index):
+        if cell.cell_type == "code":
+            _save(nb, finished)
+        if book.pbar:
+            book.pbar.set_postfix_str(_heading(nb, cell_index)[:40])
+
+    def on_cell_execute(cell, cell_index):
+        nonlocal current, started
+        current, started = cell_index, time.perf_counter()
+        memory.take()
+
+    def on_cell_end(execute_reply=None, **_):
+        seconds = round(time.perf_counter() - started, 3)
+        cost = {"index": current, "seconds": seconds, "peak_memory_mb": memory.take()}
+        finished.cells.append(cost)
+        content = execute_reply["content"] if execute_reply else {}
+        if any(payload["source"] == "ask_exit" for payload in content.get("payload", [])):
+            content |= {"status": "error", "ename": "SystemExit", "evalue": "", "traceback": []}
+
+    def fail(message):
+        where = f"{_heading(nb, current)}: " if current is not None else ""
+        finished.error = {"cell": current, "message": where + " ".join(message.split())[:500]}
+
+    # no kernel folders: the native spec, this Python, whatever "python3" is elsewhere
+    specs = KernelSpecManager(kernel_dirs=[])
+    manager = AsyncKernelManager(
+        kernel_name="python3",
+        kernel_spec_manager=specs,
+        transport_encryption="auto" if zmq.has("curve") else "disabled",
+    )
+    bar = {"desc": finished.notebook, "unit": "cell", "disable": not progress}
+    book = NotebookExecutionManager(nb, progress_bar=bar, autosave_cell_every=0)
+    client = PapermillNotebookClient(
+        book,
+        km=manager,
+        kernel_name="python3",
+        extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
+        on_notebook_start=on_start,
+        on_cell_start=on_cell_start,
+        on_cell_execute=on_cell_execute,
+        on_cell_executed=on_cell_end,
+    )
+    fail("the kernel did not start")
+    book.notebook_start()
+    try:
+        environment = os.environ | {ARTIFACTS: str(finished.artifacts.resolve())}
+        client.execute(env=environment, cleanup_kc=True)
+        finished.error = None
+        if current is not None and nb.cells[current].metadata.papermill.exception:
+            fail(_exception(nb.cells[current]))
+    except DeadKernelError:
+        on_cell_end()
+        book.cell_exception(nb.cells[current])
+        fail(_death(kernel.poll(), finished.peak_memory_mb))
+    except OSError as error:
+        fail(str(error))
+    except Exception as error:
+        fail(f"{type(error).__name__}: {error}")
+    except KeyboardInterrupt:
+        fail("interrupted")
+        raise
+    finally:
+        memory.stop()
+        book.notebook_complete()
+        process = getattr(manager.provisioner, "process", None)
+        if process is not None and process.poll() is None:
+            process.kill()
+
+
+def _finish(finished, nb) -> None:
+    """Write the notebook, the report and, last, the mark that the run is over."""
+    for output in (output for cell in nb.cells for output in cell.get("outputs", [])):
+        found = output.get("data", {}).get(RECORD, {"results": {}, "data": {}})
+        finished.results |= found["results"]
+        finished.data |= {name: about.get("checksum") for name, about in found["data"].items()}
+    finished.status = "failed" if finished.error else "done"
+    cost = {"seconds": finished.seconds, "peak_memory_mb": finished.peak_memory_mb}
+    nb.metadata.setdefault("skynb", {})["run"] = finished.to_dict() | cost
+    try:
+        _save(nb, finished)
+        report(finished.path, finished.report)
+    except Exception as error:
+        _blame(finished, f"no report: {error}")
+    try:
+        text = json.dumps(finished.to_dict(), indent=1, ensure_ascii=False)
+        _write(finished.folder / "results.json", text + "\n")
+    except OSError as error:
+        _blame(finished, str(error))
+
+
+def _blame(finished, message) -> None:
+    finished.status, finished.error = "failed", finished.error or {"cell": None, "message": message}
+
+
+def _record_html(results, data) -> str:
+    """Return the tables of results and of data, with its licences and citations."""
+
+    def row(*cells):
+        texts = [f"{c:.6g}" if isinstance(c, float) else _text(c) for c in cells]
+        return "<tr>" + "".join(f"<td>{html.escape(text)}</td>" for text in texts) + "</tr>"
+
+    page = "<h2>Results</h2><table>" + "".join(row(*item) for item in results.items()) + "</table>"
+    if data:
+        page += "<h2>Data</h2>"
+    for name, about in data.items():
+        kind = " (simulated)" if about.get("simulated") else ""
+        lines = [about.get("citation"), f"Licence: {about.get('licence')}."]
+        lines.append(f"Check sum: {about.get('checksum')}.")
+        told = " ".join(html.escape(line) for line in lines if line)
+        page += f"<p><strong>{html.escape(name)}{kind}.</strong> {told}</p>"
+    return page
+
+
+def _text(value) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _without_widget(output):
+    """Return an output that shows without a kernel: progress bars go, live widgets leave a note."""
+    bundle = output.get("data", {})
+    if WIDGET not in bundle:
+        return output if bundle or "data" not in output else None
+    if "%|" in bundle.get("text/plain", "") or "FloatProgress" in bundle.get("text/plain", ""):
+        return None
+    if not {"text/html", "image/png", "image/svg+xml"} & set(bundle):
+        bundle["text/html"] = "<p><em>A live widget: open the notebook to use it.</em></p>"
+    del bundle[WIDGET]
+    return output
+
+
+def _exception(cell) -> str:
+    error = next((o for o in cell.outputs if o.output_type == "error"), None)
+    if error is None or error.ename == "SystemExit":
+        return f"the cell called exit({error.evalue if error else ''}), which ends the notebook"
+    return f"{error.ename}: {error.evalue}"
+
+
+def _death(status, peak_memory_mb) -> str:
+    if status == -9:
+        return f"the kernel was killed, perhaps for its memory; it held {peak_memory_mb:.0f} MB"
+    cause = f"by {signal.Signals(-status).name}" if status < 0 else f"with exit status {status}"
+    return f"the kernel died {cause}"
+
+
+def _heading(nb, index) -> str:
+    """Return the last heading at or above a cell, else the cell's first line."""
+    for cell in reversed(nb.cells[: index + 1]):
+        lines = re.findall(r"^#+ +(.+)$", cell.source, re.M)
+        if cell.cell_type == "markdown" and lines:
+            return lines[-1].strip()
+    return next(iter(nb.cells[index].source.strip().splitlines()), "")
+
+
+def _title(nb) -> str:
+    return _heading(nb, 0) if nb.cells and nb.cells[0].cell_type == "markdown" else ""
+
+
+def _save(nb, finished) -> None:
+    import nbformat
+
+    _write(finished.path, nbformat.writes(nb))
+
+
+def _write(path, text) -> Path:
+    """Write a file whole or not at all."""
+    part = path.with_name(f"{path.name}.part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise OSError(_unwritable(path, error)) from None
+    return path
+
+
+def _unwritable(path, error) -> str:
+    return f"cannot write {path}: {error.strerror}; make room there, or choose another folder"
+
+
+def _versions() -> dict:
+    found = {"python": platform.python_version(), "skynb": __version__}
+    for requirement in metadata.requires("skynb") or []:
+        if "extra ==" not in requirement:
+            name = re.match(r"[\w.-]+", requirement)[0]
+            found[name] = metadata.version(name)
+    return found
+
+
+def _plain(name, value):
+    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
+        value = value.item()
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(key): _plain(f"{name}[{key!r}]", item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(f"{name}[{i}]", item) for i, item in enumerate(value)]
+    raise TypeError(
+        f"{name} is a {type(value).__name__}; give numbers, strings, lists or dicts,"
+        " and write anything larger into workflows.artifacts()"
+    )
+
+
+class _Memory:
+    """The peak resident memory of a process and its children, sampled from a thread."""
+
+    def __init__(self, interval=0.05):
+        self.interval = interval
+        self.peak = self.now = self.highest = 0
+        self.process, self.family, self.looks = None, [], 0
+        self.stopped = threading.Event()
+
+    def watch(self, pid) -> None:
+        import psutil
+
+        self.process = psutil.Process(pid)
+        self.take()
+        threading.Thread(target=self._sample, daemon=True).start()
+
+    def stop(self) -> None:
+        self.stopped.set()
+
+    def take(self) -> float:
+        """Return the peak since the last call [MB]."""
+        self._look()
+        own = self._high_water()
+        if own > self.highest:
+            self.highest, self.peak = own, max(self.peak, own)
+        peak, self.peak = self.peak, self.now
+        return round(peak / 1e6, 1)
+
+    def _sample(self) -> None:
+        while not self.stopped.wait(self.interval):
+            self._look()
+
+    def _look(self) -> None:
+        import psutil
+
+        total = 0
+        with contextlib.suppress(psutil.Error):
+            if self.looks % 10 == 0:
+                self.family = [self.process, *self.process.children(recursive=True)]
+        self.looks += 1
+        for process in self.family:
+            with contextlib.suppress(psutil.Error):
+                total += process.memory_info().rss
+        self.now, self.peak = total, max(self.peak, total)
+
+    def _high_water(self) -> int:
+        """Return the kernel's own peak since it started [byte], which no sampling misses."""
+        with contextlib.suppress(OSError, TypeError):
+            status = Path(f"/proc/{self.process.pid}/status").read_text()
+            return int(re.search(r"VmHWM:\s+(\d+)", status)[1]) * 1024
+        return 0

@@ -1,0 +1,216 @@
+"""The command: quick to start, one line when something is wrong, exit codes that mean something."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from skynb import __version__, cli, datasets, workflows
+
+HEAVY = [
+    "datashader",
+    "holoviews",
+    "lsdb",
+    "numba",
+    "numpy",
+    "pandas",
+    "panel",
+    "papermill",
+    "tensorflow",
+]
+PARAMETERS = "n: int = 3  # how many\nname: str = 'x'\nclasses: list[str] = ['EW']"
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A current directory with one notebook, whose only work is to record its parameters."""
+    monkeypatch.chdir(tmp_path)
+    cells = [
+        nbformat.v4.new_markdown_cell("# Tiny\n\n**Question.** How many? **Inputs.** `n`"),
+        nbformat.v4.new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]}),
+        nbformat.v4.new_code_cell(
+            "from skynb import workflows\n"
+            "workflows.record(n=n, inverse=1 / n, name=name, classes=classes)"
+        ),
+    ]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), "tiny.ipynb")
+    return tmp_path
+
+
+def fails(capsys, code, *arguments):
+    """Return the one line that a command leaves on standard error, without its ``skynb: ``."""
+    assert cli.main([*arguments]) == code
+    line = capsys.readouterr().err
+    assert line.startswith("skynb: ")
+    assert line.count("\n") == 1
+    return line[len("skynb: ") : -1]
+
+
+def refused(capsys, *arguments):
+    """Return what the parser says before it exits with 2."""
+    with pytest.raises(SystemExit) as stop:
+        cli.main([*arguments])
+    assert stop.value.code == 2
+    return capsys.readouterr().err
+
+
+# start
+
+
+@pytest.mark.parametrize("command", ["import skynb", "import skynb.cli", "import skynb.workflows"])
+def test_an_import_loads_nothing_heavy(command):
+    code = f"{command}\nimport sys\nprint([name for name in {HEAVY} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_help_loads_nothing_heavy(record_property):
+    code = (
+        "import atexit, sys\n"
+        f"atexit.register(lambda: print([m for m in {HEAVY} if m in sys.modules]))\n"
+        "from skynb import cli\ncli.main(['--help'])"
+    )
+    start = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    record_property("seconds", time.perf_counter() - start)
+    assert "skynb run atlas -p dataset=crts" in done.stdout
+    assert done.stdout.endswith("[]\n")
+
+
+def test_the_version_is_told(capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["--version"])
+    assert stop.value.code == 0
+    assert capsys.readouterr().out == f"skynb {__version__}\n"
+
+
+# run and results
+
+
+def test_a_run_tells_where_things_are(home, capsys):
+    Path("params.yml").write_text("n: 4\nname: 5\nclasses: [EA, EW]\n")
+    given = ["-p", "n=8", "-p", "name=a=b"]
+    assert cli.main(["run", "tiny.ipynb", "-f", "params.yml", *given, "--no-progress"]) == 0
+    said = capsys.readouterr()
+    assert said.err == ""
+    assert said.out.splitlines()[0].startswith("tiny: done in ")
+    assert said.out.splitlines()[1:] == [
+        "report: runs/tiny/tiny.html",
+        "  n: 8",
+        "  inverse: 0.125",
+        '  name: "a=b"',
+        '  classes: ["EA", "EW"]',
+    ]
+    assert cli.main(["results", "runs/tiny"]) == 0
+    recorded = {"n": 8, "inverse": 0.125, "name": "a=b", "classes": ["EA", "EW"]}
+    assert json.loads(capsys.readouterr().out) == recorded
+
+
+def test_a_failed_run_exits_1_and_names_the_cell(home, capsys):
+    line = fails(capsys, 1, "run", "tiny.ipynb", "-p", "n=0", "--out", "here")
+    expected = "tiny failed in cell 3: Tiny: ZeroDivisionError: division by zero"
+    assert line == f"{expected}; the notebook up to there is here/tiny.ipynb"
+    assert cli.main(["results", "here"]) == 1
+    said = capsys.readouterr()
+    assert json.loads(said.out) == {}
+    assert expected in said.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "tinny"], "no notebook named 'tinny'; "),
+        (["run", "gone.ipynb"], "no notebook at gone.ipynb; check the path"),
+        (["run", "tiny.ipynb", "-p", "m=1"], "tiny has no parameter 'm'"),
+        (["run", "tiny.ipynb", "-p", "n=a"], "parameter n of tiny takes int, found 'a' (str)"),
+        (["run", "tiny.ipynb", "-p", "n"], "-p n has no value; write -p n=VALUE"),
+        (["run", "tiny.ipynb", "-f", "none.yml"], "no parameters file none.yml"),
+        (["run", "tiny.ipynb", "-f", "list.yml"], "list.yml holds no parameters"),
+        (["run", "tiny.ipynb", "-f", "bad.yml"], "bad.yml is not YAML: "),
+        (
+            ["run", "tiny.ipynb", "-f", "type.yml"],
+            "parameter name of tiny takes str, found 5 (int)",
+        ),
+        (["results", "nowhere"], "no finished run in nowhere"),
+        (["info", "list.yml"], "list.yml is not a Jupyter notebook"),
+        (["data", "info", "crtss"], "no data set is called 'crtss'"),
+    ],
+)
+def test_bad_input_is_one_line_and_exits_2(home, capsys, arguments, message):
+    Path("list.yml").write_text("- 1\n")
+    Path("bad.yml").write_text("a: [\n")
+    Path("type.yml").write_text("name: 5\n")
+    assert fails(capsys, 2, *arguments).startswith(message)
+    assert not Path("runs").exists()
+
+
+def test_bad_usage_is_one_line_and_exits_2(capsys):
+    said = refused(capsys, "run")
+    assert said == (
+        "skynb run: the following arguments are required: NAME|PATH; see skynb run --help\n"
+    )
+    assert refused(capsys, "fly").count("\n") == 1
+    assert refused(capsys).count("\n") == 1
+
+
+def test_an_interrupt_is_one_line_and_exits_1(monkeypatch, capsys):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(workflows, "info", interrupted)
+    assert fails(capsys, 1, "info", "tiny") == "interrupted"
+
+
+# the other commands
+
+
+def test_info_shows_title_question_and_parameters(home, capsys):
+    assert cli.main(["info", "tiny.ipynb"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "Tiny",
+        "How many?",
+        "  n        int = 3             how many",
+        "  name     str = 'x'",
+        "  classes  list[str] = ['EW']",
+    ]
+
+
+def test_data_list_and_info_describe(cache, capsys):
+    assert cli.main(["data", "list"]) == 0
+    listed = capsys.readouterr().out
+    assert all(name in listed for name in datasets.names())
+    assert listed.splitlines()[-1] == f"cache: {cache}"
+    assert cli.main(["data", "info", "crts"]) == 0
+    assert "licence: " in capsys.readouterr().out
+
+
+def test_data_fetch_and_clear_call_the_library(monkeypatch, capsys):
+    cleared = []
+    monkeypatch.setattr(datasets, "fetch", lambda name: [Path(name, "a"), Path(name, "b")])
+    monkeypatch.setattr(datasets, "clear", cleared.append)
+    assert cli.main(["data", "fetch", "crts"]) == 0
+    assert capsys.readouterr().out == "crts/a\ncrts/b\n"
+    assert cli.main(["data", "clear"]) == cli.main(["data", "clear", "crts"]) == 0
+    assert cleared == [None, "crts"]
+
+
+def test_lab_opens_on_the_notebooks(monkeypatch):
+    called = []
+    monkeypatch.setattr(subprocess, "call", lambda command: called.append(command) or 0)
+    monkeypatch.setattr(
+        workflows, "names", lambda: {"atlas": Path("/home/x/notebooks/atlas.ipynb")}
+    )
+    assert cli.main(["lab"]) == 0
+    assert called == [
+        [
+            sys.executable,
+            "-m",
+            "jupyterlab",
+            "--ServerApp.root_dir=/home/x",
+            "--LabApp.default_url=/lab/tree/notebooks",
+        ]
+    ]
