@@ -1,0 +1,576 @@
+"""Data sets by name: fetched, verified, cached whole or not at all, read into one table.
+
+Real data comes from permanent public addresses, or from the folder that the environment variable
+``SKYNB_MIRROR`` names, laid out as the addresses' paths. Files and parsed tables are kept in
+`cache_dir`; a damaged one is noticed by its check sum and made again.
+"""
+
+import hashlib
+import io
+import json
+import logging
+import os
+import secrets
+import tarfile
+import time
+import zlib
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import pandas as pd
+import pooch
+import pyarrow as pa
+import pyarrow.csv
+from tqdm.auto import tqdm
+
+from skynb import __version__, lightcurves, simulate, taxonomy
+
+RAW, ARCHIVES = "https://raw.githubusercontent.com", "https://github.com"
+RETRIES = 2
+STALE = 86_400.0  # age at which a temporary file belongs to no running process [s]
+
+logger = logging.getLogger(__name__)
+
+
+class DataError(OSError):
+    """A data set that cannot be had, or is not what was registered; the message says the remedy."""
+
+
+class _Damaged(ValueError):
+    """Contents whose check sum is not the registered one."""
+
+
+@dataclass(frozen=True)
+class File:
+    """One file of a data set.
+
+    ``checksum`` is ``sha256:...`` of the file or, of an archive whose compressed bytes may change,
+    ``tree:...``, the git tree id of its ``folder``.
+    """
+
+    address: str
+    checksum: str
+    folder: str = ""
+
+    @property
+    def url(self):
+        """Return the public address."""
+        return f"{ARCHIVES if '/archive/' in self.address else RAW}/{self.address}"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is known of a data set; ``reader`` makes a flat table from its files' contents.
+
+    Raise ``version`` when the reader changes, so that no older parsed table is used.
+    """
+
+    name: str
+    summary: str
+    n_objects: int
+    bands: tuple[str, ...]
+    time_scale: str
+    licence: str
+    citation: str
+    files: tuple[File, ...] = ()
+    reader: Callable | None = None
+    time_range: tuple[float, float] = lightcurves.TIME_RANGE
+    n_per_class: int = 0
+    defects: tuple[str, ...] = ()
+    version: int = 1
+
+
+def names():
+    """Return the names of the data sets, as a list of str.
+
+    Examples
+    --------
+    >>> names()
+    ['simulated', 'crts', 'asas', 'ztf-examples']
+    """
+    return list(REGISTRY)
+
+
+def info(name):
+    """Return what is known of a data set, as a dict.
+
+    Keys: ``name, summary, n_objects, bands, time_scale, licence, citation, n_per_class`` (the
+    default; 0 is all), ``defects, addresses, checksums``. An unknown name raises ValueError.
+    """
+    entry = _entry(name)
+    hidden = ("files", "reader", "time_range", "version")
+    about = {key: value for key, value in vars(entry).items() if key not in hidden}
+    addresses = [file.url for file in entry.files]
+    return about | {"addresses": addresses, "checksums": [file.checksum for file in entry.files]}
+
+
+def provenance(name_or_path):
+    """Return what a report cites: ``{name: {"checksum", "licence", "citation", "simulated"}}``.
+
+    The check sums of several files are joined by `` + ``. One's own file has its sha256, simulated
+    data the version of skynb that makes it. What is neither a name nor a file raises
+    FileNotFoundError.
+    """
+    if name_or_path in REGISTRY:
+        entry = REGISTRY[name_or_path]
+        checksum = " + ".join(file.checksum for file in entry.files) or f"skynb {__version__}"
+        about = {"licence": entry.licence, "citation": entry.citation, "simulated": not entry.files}
+        return {entry.name: {"checksum": checksum, **about}}
+    path = _own_file(name_or_path)
+    about = {"licence": "not stated", "citation": "a file of one's own", "simulated": False}
+    return {path.name: {"checksum": f"sha256:{_sha256(path)}", **about}}
+
+
+def load(name_or_path, *, n_per_class=0, seed=0):
+    """Return the light curves of a data set, or of one's own file.
+
+    Parameters
+    ----------
+    name_or_path : str or Path
+        One of `names`, or a file that `lightcurves.read` understands.
+    n_per_class : int
+        At most so many objects of each label, drawn at random; 0 is the data set's own default:
+        60 of the simulated, all of the others.
+    seed : int
+        Of the draw, and of simulated data.
+
+    Returns
+    -------
+    lcs : NestedFrame
+        With ``label, ra, dec`` [deg] and ``period`` [day] where known; ``lcs.attrs["dataset"]``
+        names the source.
+
+    Raises
+    ------
+    FileNotFoundError
+        For what is neither a name nor a file.
+    DataError
+        No network and no cache, a file not in the mirror, damaged data, no place to write.
+    ValueError
+        ``n_per_class`` is negative, or given where there are no labels.
+    """
+    if n_per_class < 0:
+        raise ValueError(f"n_per_class is {n_per_class}; give 0 for the default, or more")
+    entry = REGISTRY.get(name_or_path)
+    name, wanted = name_or_path, n_per_class or (entry.n_per_class if entry else 0)
+    if entry is None:
+        path = _own_file(name_or_path)
+        name, lcs = path.name, lightcurves.read(path)
+    elif entry.files:
+        lcs = _table(entry)
+    else:
+        lcs = simulate.lightcurves(n_per_class=wanted, seed=seed)
+    attrs = {**lcs.attrs, "dataset": name}
+    if wanted:
+        lcs = lcs.iloc[_draw(lcs, wanted, seed)]
+    lcs.attrs = attrs
+    return lcs
+
+
+def _own_file(path):
+    if not Path(path).expanduser().is_file():
+        close = get_close_matches(str(path), REGISTRY, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(REGISTRY)}"
+        raise FileNotFoundError(f"{str(path)!r} is neither a data set nor a file; {hint}")
+    return Path(path).expanduser()
+
+
+def _entry(name):
+    if name not in REGISTRY:
+        raise ValueError(f"no data set is called {name!r}; choose one of {', '.join(REGISTRY)}")
+    return REGISTRY[name]
+
+
+def _draw(lcs, n_per_class, seed):
+    """Return the sorted positions of at most ``n_per_class`` objects of each label."""
+    if "label" not in lcs.columns:
+        raise ValueError("n_per_class needs a column 'label'; add one, or leave n_per_class at 0")
+    order = np.random.default_rng(seed).permutation(len(lcs))
+    labels = pd.Series(lcs["label"].to_numpy()[order])
+    return np.sort(order[labels.groupby(labels).cumcount() < n_per_class])
+
+
+# The cache: files under their addresses, parsed tables under name-recipe-checksum.parquet.
+
+
+def cache_dir():
+    """Return the folder of the cache: ``SKYNB_CACHE``, or the system's place for caches."""
+    own = os.environ.get("SKYNB_CACHE")
+    return Path(own).expanduser().absolute() if own else Path(pooch.os_cache("skynb"))
+
+
+def fetch(name):
+    """Return the paths of a data set's files, downloaded unless there, and verified.
+
+    With ``SKYNB_MIRROR`` they are the mirror's own; simulated data has none. Raises as `info` and
+    `load` do.
+    """
+    entry = _entry(name)
+    for file in entry.files:
+        _contents(file)
+    return [_location(file) for file in entry.files]
+
+
+def clear(name=None):
+    """Remove the files and table of one data set, or of all, from the cache; raises as `info`."""
+    entries = [_entry(name)] if name else REGISTRY.values()
+    doomed = [_cached(file) for entry in entries for file in entry.files]
+    doomed += [path for entry in entries for path in _tables().glob(f"{entry.name}-????????-*")]
+    for folder in {path.parent for path in doomed}:
+        doomed += folder.glob("*tmp*")
+    for path in doomed:
+        path.unlink(missing_ok=True)
+        with suppress(OSError):
+            for folder in path.relative_to(cache_dir()).parents:
+                (cache_dir() / folder).rmdir()
+
+
+def _tables():
+    return cache_dir() / "tables"
+
+
+def _cached(file):
+    return cache_dir() / "files" / file.address
+
+
+def _mirror():
+    folder = os.environ.get("SKYNB_MIRROR")
+    return Path(folder).expanduser().absolute() if folder else None
+
+
+def _location(file):
+    return _mirror() / file.address if _mirror() else _cached(file)
+
+
+def _sweep(folder):
+    """Remove what killed processes left behind."""
+    for old in folder.glob("*tmp*"):
+        with suppress(OSError):
+            if time.time() - old.stat().st_mtime > STALE:
+                old.unlink()
+
+
+def _sync(path):
+    with open(path, "rb+") as stream:
+        os.fsync(stream.fileno())
+
+
+def _table(entry):
+    """Return the parsed table, from the cache if it is there and unharmed."""
+    recipe = repr((entry.version, entry.time_range, [file.checksum for file in entry.files]))
+    stem = f"{entry.name}-{hashlib.sha256(recipe.encode()).hexdigest()[:8]}"
+    for path in _tables().glob(f"{stem}-*.parquet"):
+        if _sha256(path).startswith(path.stem.rpartition("-")[2]):
+            return lightcurves.read(path)
+        logger.warning("the cached table %s is damaged; making it again from its source", path)
+        with suppress(OSError):
+            path.unlink()
+    flat = entry.reader(*[_contents(file) for file in entry.files])
+    lcs = lightcurves.from_flat(flat, time_range=entry.time_range)
+    try:
+        _store(lcs, stem)
+    except OSError as error:
+        logger.warning(
+            "%s will have to be read again next time, for its table cannot be cached in %s (%s); "
+            "set SKYNB_CACHE to a folder that can be written and has space",
+            *(entry.name, _tables(), os.strerror(error.errno or 0)),
+        )
+    return lcs
+
+
+def _store(lcs, stem):
+    """Write a table under a name that ends in its check sum, so that one rename commits both."""
+    _tables().mkdir(parents=True, exist_ok=True)
+    _sweep(_tables())
+    part = _tables() / f"tmp{secrets.token_hex(4)}.parquet"
+    try:
+        lightcurves.write(lcs, part)
+        _sync(part)
+        part.replace(_tables() / f"{stem}-{_sha256(part)[:16]}.parquet")
+    finally:
+        part.unlink(missing_ok=True)
+
+
+# Contents: the bytes of a file, or {name: bytes} of an archive's folder, always verified.
+
+
+def _contents(file):
+    path, mirror = _location(file), _mirror()
+    if path.is_file():
+        try:
+            return _verified(file, path)
+        except _Damaged as error:
+            if mirror:
+                raise DataError(f"{path} is damaged: {error}; copy it there again") from None
+            logger.warning("the cached file %s is damaged; downloading it again", path)
+    elif mirror:
+        raise DataError(f"the mirror {mirror} has no {file.address}; add it or unset SKYNB_MIRROR")
+    return _download(file, path)
+
+
+def _download(file, path):
+    import requests
+
+    contents = []
+
+    def stream(url, part, _):
+        pooch.HTTPDownloader(progressbar=True, chunk_size=1 << 16)(url, part, None)
+        contents.append(_verified(file, Path(part)))
+        _sync(part)
+
+    pooch.get_logger().setLevel(logging.WARNING)
+    remedy = "or set SKYNB_MIRROR to a folder that holds it"
+    wrong = f"{file.url} is not what was registered"
+    files = pooch.create(
+        cache_dir() / "files", "", registry={file.address: None}, urls={file.address: file.url},
+        retry_if_failed=RETRIES,
+    )  # fmt: skip
+    try:
+        _sweep(path.parent)
+        path.unlink(missing_ok=True)
+        files.fetch(file.address, downloader=stream)
+    except _Damaged as error:
+        raise DataError(f"{wrong}: {error}; try later, {remedy}") from None
+    except requests.HTTPError as error:
+        status = error.response.status_code
+        raise DataError(f"{file.url} answers {status}; try later, {remedy}") from None
+    except requests.RequestException as error:
+        raise DataError(
+            f"cannot download {file.url} (no or broken connection: {type(error).__name__}), and it "
+            f"is not in the cache {cache_dir()}; connect to the network, {remedy}"
+        ) from None
+    except OSError as error:
+        raise DataError(
+            f"cannot write {path} ({os.strerror(error.errno or 0)}); "
+            "free some space, or set SKYNB_CACHE to a folder that can be written"
+        ) from None
+    return contents[-1] if contents else _verified(file, path)
+
+
+def _verified(file, path):
+    kind, _, expected = file.checksum.partition(":")
+    contents = data = path.read_bytes()
+    if kind == "tree":
+        contents = _members(data, file.folder)
+        found = git_tree(contents)
+    else:
+        found = hashlib.sha256(data).hexdigest()
+    if found != expected:
+        raise _Damaged(f"its check sum is {kind}:{found}, not {file.checksum}")
+    return contents
+
+
+def _sha256(path):
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _members(data, folder):
+    """Return {name: bytes} of the files in a folder below an archive's top folder."""
+    contents = {}
+    try:
+        with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+            for member in tqdm(archive, desc="unpacking", unit=" files", leave=False):
+                inside = PurePosixPath(*PurePosixPath(member.name).parts[1:])
+                if member.isfile() and inside.parent == PurePosixPath(folder):
+                    contents[inside.name] = archive.extractfile(member).read()
+    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+        raise _Damaged(f"it cannot be unpacked ({error})") from None
+    return contents
+
+
+def git_tree(contents):
+    """Return the git tree id of a folder's {file name: bytes}: sha1 over git's objects.
+
+    Examples
+    --------
+    >>> git_tree({})
+    '4b825dc642cb6eb9a060e54bf8d69288fbee4904'
+    """
+
+    def sha1(kind, data):
+        return hashlib.sha1(b"%s %d\0" % (kind, len(data)) + data, usedforsecurity=False)
+
+    lines = [
+        b"100644 %s\0%s" % (name.encode(), sha1(b"blob", data).digest())
+        for name, data in sorted(contents.items())
+    ]
+    return sha1(b"tree", b"".join(lines)).hexdigest()
+
+
+# The readers: contents in, a flat table out.
+
+
+def _stack(files, columns, *, n_header):
+    """Return the rows of many small CSV files as one float64 table, and the file of each row."""
+    bodies = [data.split(b"\n", n_header)[n_header].rstrip() + b"\n" for data in files]
+    types = dict.fromkeys(columns, pa.float64())
+    table = pyarrow.csv.read_csv(
+        pa.BufferReader(b"".join(bodies)),
+        read_options=pyarrow.csv.ReadOptions(column_names=columns),
+        convert_options=pyarrow.csv.ConvertOptions(column_types=types),
+    )
+    return table.to_pandas(), np.repeat(np.arange(len(bodies)), [b.count(b"\n") for b in bodies])
+
+
+def _crts(members, catalogue):
+    stems = sorted(name.removesuffix(".csv") for name in members)
+    ids, labels = zip(*(stem.split("-", 1) for stem in stems), strict=True)
+    columns = ["object_id", "mjd", "mag", "magerr", "ra", "dec"]
+    flat, rows = _stack([members[f"{stem}.csv"] for stem in stems], columns, n_header=1)
+    places = flat[["ra", "dec"]].groupby(rows).median()
+    return flat.assign(
+        object_id=pd.array(ids, dtype="str")[rows],
+        band="V",
+        label=pd.array(taxonomy.harmonize(labels, "crts"), dtype="str")[rows],
+        period=_periods(places, catalogue)[rows],
+    )
+
+
+def _periods(places, catalogue):
+    """Return the period [day] listed within 3 arcsec of each place, NaN where there is none."""
+    from astropy.coordinates import SkyCoord
+
+    stars = pd.read_csv(io.BytesIO(catalogue), sep=r"\s+", header=None, usecols=[1, 2, 3])
+    known = SkyCoord(stars[1], stars[2], unit="deg")
+    ours = SkyCoord(places["ra"], places["dec"], unit="deg")
+    nearest, apart, _ = ours.match_to_catalog_sky(known)
+    return np.where(apart.arcsec < 3, stars[3].to_numpy()[nearest], np.nan)
+
+
+def _asas(archive, classes):
+    members = _members(archive, ".")
+    labels = pd.read_csv(io.BytesIO(classes), index_col="filename")["class"]
+    files = [members[f"{number}.dat"] for number in labels.index]
+    flat, rows = _stack(files, ["mjd", "mag", "magerr"], n_header=0)
+    return flat.assign(
+        object_id=labels.index.to_numpy()[rows],
+        mjd=flat["mjd"] + 49_999.5,
+        band="V",
+        label=pd.array(taxonomy.harmonize(labels, "asas"), dtype="str")[rows],
+    )
+
+
+def _ztf_examples(guide, *curves):
+    places = pd.read_csv(io.BytesIO(guide), index_col=0)
+    places.index = places.index.str.replace(" ", "_")
+    parts = []
+    for name, curve in zip(ZTF_EXAMPLES, curves, strict=True):
+        for series in json.loads(curve)["data"]["scatterPlot"]["data"]:
+            part = pd.DataFrame(series["seriesData"]).set_axis(["mjd", "mag", "magerr"], axis=1)
+            part["band"] = series["seriesOptions"]["label"].removesuffix("-band")
+            part["object_id"], part["label"] = name, taxonomy.harmonize([name], "ztf")[0]
+            part["ra"], part["dec"], part["period"] = places.loc[name].astype(float)
+            parts.append(part)
+    flat = pd.concat(parts, ignore_index=True)
+    return flat.assign(mjd=flat["mjd"] - 2_400_000.5)
+
+
+# The registry.
+
+_ZTF = "mcoughlin/ztfperiodic/bd842f9ab92f949d8ba514b85f2cd62ee6b4fbd3"
+_ASAS = "cesium-ml/cesium-data/2ad85e77b6c1fea00124e055cedbc45181e9f6ba/asas_training"
+_CRTS = "kvmu/lightcurve-classification/archive/f8761c1b4af660d3653f06015025063c40e34aca.tar.gz"
+ZTF_EXAMPLES = {
+    "BetaLyr": "1d4b4843f3d9c76b93dd4c6f0c8ced74d1502a5822278fe526353826dbfa4453",
+    "Blazkho": "9d8c865ffe4833441a8c213c6c4be86415152cfca83c211d9bb2e4159a58a523",
+    "CEPII": "ae073646b310ad51b14a430444743713106e413005a588afac51e50b9578934a",
+    "Cepheid": "0fe9c15080ce118c69a79ce332708dfa43fa8f5a532da301806ee46bcd991b1e",
+    "DeltaScuti": "872cb7e4e0d5e1ebbcd3515dc194a1ef65c63147e3a58c50e81e037de8b815fd",
+    "ELCVn": "6b42d8b0d7d2cdc41f3697241cbf09d9f32119e21bec4291e7c886afc570d0df",
+    "GDor": "2b70c4e8a04082342ed0bbd816dae996d6465d863bbb4411c093945c3f1ccb35",
+    "HADS": "03b568399cc0cc0fde4db366aed9cde7c5a8c91c9c4896388896d54b17f77bd9",
+    "MSMS_EA": "8368b480c409a931d33a199758b8319e5b630ff9fba276aa18d41bfd25768795",
+    "RRlyr_ab": "dde50ccf8110decf3ddb6a1896a4574dc6a2aafa2e796fa57264f53b4e734702",
+    "RRlyr_c": "c79af24b14bd3d1274bc95eedba4f5ea1e2621a1483b9704b3bc9bc75a37239a",
+    "RRlyr_d": "443974039ab634d43b0bd535aecbb89cd8b5c0081e451e73640f58b8914fb5a5",
+    "RS_CVn": "2ce987c421f32d0528592eacef3aa5028c085fce11d6140006b9f7c68c096baa",
+    "WUma": "90d8a6a7df9d08e338b236c8ae827db04a913996c2b8b3bdc5de012c71add27d",
+}
+
+_ENTRIES = (
+    Entry(
+        name="simulated",
+        summary="the seven classes of Mahabal et al. 2017, simulated as Catalina would see them",
+        n_objects=60 * len(taxonomy.SEVEN),
+        n_per_class=60,
+        bands=("V",),
+        time_scale="MJD",
+        licence="BSD-3-Clause",
+        citation="simulated by skynb, not observed",
+        defects=("not real; the docstring of skynb.simulate says how far it is from Catalina",),
+    ),
+    Entry(
+        name="crts",
+        summary="Catalina Real-time Transient Survey: periodic variables of 16 classes",
+        n_objects=5757,
+        bands=("V",),
+        time_scale="MJD, UTC, not heliocentric",
+        licence="MIT (light curves); GPL-3.0 (periods)",
+        citation="Drake et al. 2014, ApJS 213, 9",
+        files=(
+            File(
+                _CRTS,
+                "tree:bf87d05df67f7f2090f8f07d6ea906a869377231",
+                folder="data/raw-lc_17-05-2017_1615",
+            ),
+            File(
+                f"{_ZTF}/catalogs/CRTS.dat",
+                "sha256:5b8e69eb64b6d455893a40fa43f12c81b6e79bdb66e10c40f6ff70b79aae0731",
+            ),
+        ),
+        reader=_crts,
+        time_range=(50_000.0, 60_000.0),
+        defects=(
+            "the exposures are unfiltered; V is their calibration",
+            "a few stars have points at MJD -2409998.5, dropped here",
+            "some rows are repeated, merged here",
+            "classes are capped near 1,000 objects, so this is not the sky's mixture",
+            "magerr is too large for stars brighter than about 17 mag",
+        ),
+    ),
+    Entry(
+        name="asas",
+        summary="All Sky Automated Survey: variables of 28 classes",
+        n_objects=810,
+        bands=("V",),
+        time_scale="MJD, heliocentric (from HJD)",
+        licence="not stated",
+        citation="Richards et al. 2012, ApJS 203, 32",
+        files=(
+            File(
+                f"{_ASAS}/asas_training_set.tar.gz",
+                "sha256:6c66c4435b03576a3b20416fac9b7b9453d2a9189e1af745733816a0715e08fd",
+            ),
+            File(
+                f"{_ASAS}/asas_training_set_classes.dat",
+                "sha256:572f628cccf3ce529326c085034ed310c79503fba3a9ac2447e2959ae540d85f",
+            ),
+        ),
+        reader=_asas,
+        defects=("no positions, no periods", "MIRA overlaps the LPV of crts but is not the same"),
+    ),
+    Entry(
+        name="ztf-examples",
+        summary="Zwicky Transient Facility: one object of each of 14 classes",
+        n_objects=len(ZTF_EXAMPLES),
+        bands=("g", "i", "r"),
+        time_scale="MJD, heliocentric (from HJD)",
+        licence="GPL-3.0",
+        citation="Coughlin et al. 2021, MNRAS 505, 2954; Bellm et al. 2019, PASP 131, 018002",
+        files=(
+            File(
+                f"{_ZTF}/catalogs/labeling_guide.csv",
+                "sha256:3744cfa28955c481904078b4c9bb61bcd9ee50999a33990c4ef3d656f1a27b38",
+            ),
+            *(File(f"{_ZTF}/workflows/{k}.json", f"sha256:{v}") for k, v in ZTF_EXAMPLES.items()),
+        ),
+        reader=_ztf_examples,
+        defects=("the median of each band is subtracted, so there are no colours",),
+    ),
+)
+REGISTRY = {entry.name: entry for entry in _ENTRIES}
