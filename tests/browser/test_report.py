@@ -1,0 +1,87 @@
+"""A report opened in a real browser with the network cut shows every picture."""
+
+import io
+import re
+
+import nbformat
+import numpy as np
+import pytest
+from PIL import Image
+
+from skynb import workflows
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+CELLS = [
+    "from skynb import dmdt, lightcurves, periods, plots, simulate\nimport numpy as np",
+    "plots.extension()",
+    "lcs = simulate.lightcurves(n_per_class=2, seed=1)\nlc = lcs['lightcurve'].iloc[0]",
+    "mjd, mag, magerr = (lc[name].to_numpy() for name in ('mjd', 'mag', 'magerr'))",
+    "plots.lightcurve(lc) + plots.folded(lc, 0.25)",
+    "plots.dmdt(dmdt.image(mjd, mag))",
+    "plots.periodogram(periods.periodogram(mjd, mag, magerr))",
+    "plots.confusion(np.eye(3, dtype=int), ['EW', 'EA', 'LPV'])",
+    "xy = np.random.default_rng(0).normal(size=(len(lcs), 2))",
+    "plots.embedding(xy, lcs['label'], object_id=lcs.index)",
+    "plots.taxonomy()",
+    "plots.class_grid(lcs)",
+    "plots.class_grid(simulate.lightcurves(n_per_class=1, cadence='ztf', classes=['EW', 'SN']))",
+    "plots.lightcurve(lc) + plots.dmdt(dmdt.image(mjd, mag))",
+]
+
+
+# Panel's link to the kernel, absent from a report, is the one document that never rests.
+DRAWN = """() => Bokeh.documents.every(
+    (d) => d.is_idle || d.roots().some((root) => root.type.endsWith("CommManager")))"""
+
+
+def _figures(page, report):
+    """Open a report offline and return the pictures of its figures, once all are drawn."""
+    text = report.read_text(encoding="utf-8")
+    expected = len(re.findall(r'"type": ?"object", ?"name": ?"Figure"', text))
+    page.context.set_offline(True)
+    page.goto(report.resolve().as_uri())
+    figures = page.locator(".bk-Figure")
+    figures.nth(expected - 1).wait_for(state="attached")
+    page.wait_for_function(DRAWN)
+    assert figures.count() == expected
+    page_right = _right(page.locator("main"))
+    assert [k for k, each in enumerate(figures.all()) if _right(each) > page_right] == []
+    return [Image.open(io.BytesIO(each.screenshot())) for each in figures.all()]
+
+
+def _right(element):
+    box = element.bounding_box()
+    return box["x"] + box["width"]
+
+
+def _has_content(picture):
+    """Whether anything is drawn in the middle of a figure, away from its axes and tools."""
+    pixels = np.asarray(picture.convert("RGB"))
+    height, width, _ = pixels.shape
+    inside = pixels[height // 5 : -height // 4, width // 5 : -width // 3].reshape(-1, 3)
+    return len(inside) > 0 and len(np.unique(inside, axis=0)) > 3
+
+
+def _check(page, run, screenshots, *, at_least):
+    assert run.status == "done", run.error
+    pictures = _figures(page, run.report)
+    for k, picture in enumerate(pictures):
+        picture.save(screenshots / f"{run.notebook}-{k:02d}.png")
+    assert len(pictures) >= at_least
+    assert [k for k, picture in enumerate(pictures) if not _has_content(picture)] == []
+    assert run.report.stat().st_size < 25e6
+
+
+def test_every_plot_is_shown_offline(page, screenshots, tmp_path):
+    notebook = nbformat.v4.new_notebook()
+    notebook.cells = [nbformat.v4.new_code_cell(source) for source in CELLS]
+    path = tmp_path / "plots.ipynb"
+    nbformat.write(notebook, path)
+    run = workflows.run(path, out=tmp_path / "run", progress=False)
+    _check(page, run, screenshots, at_least=7 + 3 * 7 + 3 * 2 + 2)
+
+
+def test_atlas_is_shown_offline(page, screenshots, tmp_path):
+    run = workflows.run("atlas", {"n_per_class": 12}, out=tmp_path, progress=False)
+    _check(page, run, screenshots, at_least=12)
