@@ -21,7 +21,7 @@ bench: .venv/developers  ## speed and accuracy side by side with peers
 	$(BIN)/python -m benchmarks
 
 picture: .venv/developers  ## make the README's picture from the report of the main job
-	$(BIN)/python -m tests.browser.picture runs/atlas/atlas.html docs/atlas.png
+	$(BIN)/python docs/picture.py
 
 lint: .venv/developers  ## mend the style
 	$(BIN)/ruff check --fix .
