@@ -253,32 +253,6 @@ def test_a_report_shows_no_dead_widget(finished, tmp_path):
     assert "html-manager" not in page
 
 
-@pytest.mark.browser
-def test_a_report_runs_its_scripts_and_asks_for_nothing(finished, tmp_path):
-    playwright = pytest.importorskip("playwright.sync_api")
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("no Chromium on the PATH")
-    nb = nbformat.read(finished.path, as_version=4)
-    script = "element.textContent = 'drawn'; fetch('https://example.org/b').catch(() => 0)"
-    output = nbformat.v4.new_output("display_data", {"application/javascript": script})
-    nb.cells.append(CODE("js", outputs=[output]))
-    nbformat.write(nb, tmp_path / "js.ipynb")
-    page = workflows.report(tmp_path / "js.ipynb", tmp_path / "js.html")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        tab = browser.new_page()
-        reached = []
-        tab.on("response", lambda response: reached.append(response.url))
-        tab.goto(page.as_uri())
-        assert tab.get_by_text("drawn").is_visible()
-        assert not tab.get_by_text("import numpy").first.is_visible()
-        tab.get_by_role("button", name="show or hide the code").click()
-        assert tab.get_by_text("import numpy").first.is_visible()
-        browser.close()
-    assert [url for url in reached if not url.startswith(("file:", "data:"))] == []
-
-
 # record and artifacts
 
 

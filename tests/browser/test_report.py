@@ -85,3 +85,28 @@ def test_every_plot_is_shown_offline(page, screenshots, tmp_path):
 def test_atlas_is_shown_offline(page, screenshots, tmp_path):
     run = workflows.run("atlas", {"n_per_class": 12}, out=tmp_path, progress=False)
     _check(page, run, screenshots, at_least=12)
+
+
+def test_a_report_runs_its_scripts_and_folds_its_code(page, tmp_path):
+    code, output = nbformat.v4.new_code_cell, nbformat.v4.new_output
+    script = {"application/javascript": "element.textContent = 'drawn'"}
+    notebook = nbformat.v4.new_notebook()
+    notebook.cells = [code("import numpy"), code("js", outputs=[output("display_data", script)])]
+    nbformat.write(notebook, tmp_path / "js.ipynb")
+    report = workflows.report(tmp_path / "js.ipynb", tmp_path / "js.html")
+    page.goto(report.as_uri())
+    assert page.get_by_text("drawn").is_visible()
+    assert not page.get_by_text("import numpy").first.is_visible()
+    page.locator("summary").first.click()
+    assert page.get_by_text("import numpy").first.is_visible()
+
+
+def test_a_report_that_asks_for_the_outside_is_caught(browser, tmp_path):
+    html = tmp_path / "bad.html"
+    html.write_text("<img src='https://example.org/a.png'>")
+    context, asked = browser.new_context(), []
+    context.route("**/*", lambda route: (asked.append(route.request.url), route.continue_()))
+    context.set_offline(True)
+    context.new_page().goto(html.as_uri())
+    context.close()
+    assert "https://example.org/a.png" in asked
