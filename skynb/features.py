@@ -1,0 +1,186 @@
+"""Features: one row of numbers per light curve, the same for every object, for any learner.
+
+Non-periodic features come from the light-curve package in one call over the table's own Arrow
+buffers, and from a kernel here where it has none; periodic ones from `skynb.periods`.
+"""
+
+import math
+from itertools import chain, pairwise
+
+import light_curve
+import numpy as np
+import pandas as pd
+from numba import njit
+
+from skynb import lightcurves
+from skynb.periods import SHAPE, search
+from skynb.periods import features as folded
+
+BAND_ORDER = "ugrizy"
+"""Order of bands in colours; other bands follow, sorted."""
+
+_RICHARDS = "Richards et al. 2011, ApJ 733, 10"
+_KIM = "Kim et al. 2014, A&A 566, A43"
+_DISANTO = "D'Isanto et al. 2016, MNRAS 457, 3119"
+_STETSON = "Stetson 1996, PASP 108, 851"
+_LIGHT_CURVE = "light-curve package, Malanchev et al. 2021, MNRAS 502, 5147"
+_OTSU = "Otsu 1979, IEEE Trans. SMC 9, 62"
+
+_EXTRACTED = {
+    light_curve.Amplitude(): [("half of the range [mag]", _RICHARDS)],
+    light_curve.AndersonDarlingNormal(): [("unbiased statistic against normality", _KIM)],
+    light_curve.BeyondNStd(1): [("share beyond 1 std of the unweighted mean", _RICHARDS)],
+    light_curve.BeyondNStd(2): [("share beyond 2 std of the unweighted mean", _DISANTO)],
+    light_curve.Cusum(): [("range of cumulative sums over n std", _KIM)],
+    light_curve.Eta(): [("von Neumann eta, steps of order, not of time", _KIM)],
+    light_curve.EtaE(): [("von Neumann eta of slopes, normalised as light-curve does", _KIM)],
+    light_curve.InterPercentileRange(0.02): [("2 % to 98 % [mag]", _LIGHT_CURVE)],
+    light_curve.InterPercentileRange(0.1): [("10 % to 90 % [mag]", _LIGHT_CURVE)],
+    light_curve.InterPercentileRange(0.25): [("25 % to 75 % [mag]", _KIM)],
+    light_curve.Kurtosis(): [("excess, unbiased G2", _RICHARDS)],
+    light_curve.LinearTrend(): [
+        ("slope, errors ignored [mag/day]", _RICHARDS),
+        ("error of that slope [mag/day]", _LIGHT_CURVE),
+        ("scatter about that line [mag]", _LIGHT_CURVE),
+    ],
+    light_curve.LinearFit(): [
+        ("slope weighted by the errors [mag/day]", _LIGHT_CURVE),
+        ("error of that slope [mag/day]", _LIGHT_CURVE),
+        ("reduced chi-squared about that line", _LIGHT_CURVE),
+    ],
+    **{
+        light_curve.MagnitudePercentageRatio(0.5 - wide / 200, 0.05): [
+            (f"flux percentile ratio mid{wide}, of magnitudes as they are", _RICHARDS)
+        ]
+        for wide in (20, 35, 50, 65, 80)
+    },
+    light_curve.MaximumSlope(): [("largest step over its time [mag/day]", _RICHARDS)],
+    light_curve.Mean(): [("unweighted [mag]", _LIGHT_CURVE)],
+    light_curve.Median(): [("[mag]", _LIGHT_CURVE)],
+    light_curve.MedianAbsoluteDeviation(): [("not scaled to a sigma [mag]", _RICHARDS)],
+    light_curve.MedianBufferRangePercentage(0.1): [("share within range/20 of it", _RICHARDS)],
+    light_curve.MedianBufferRangePercentage(0.2): [("share within range/10 of it", _DISANTO)],
+    light_curve.PercentAmplitude(): [("largest distance from the median [mag]", _RICHARDS)],
+    light_curve.PercentDifferenceMagnitudePercentile(0.05): [
+        ("5 % to 95 % over the median, of magnitudes as they are", _RICHARDS)
+    ],
+    light_curve.PercentDifferenceMagnitudePercentile(0.1): [
+        ("10 % to 90 % over the median, of magnitudes as they are", _DISANTO)
+    ],
+    light_curve.ReducedChi2(): [("reduced, about the weighted mean", _LIGHT_CURVE)],
+    light_curve.Roms(): [("mean distance from the median over magerr", "Enoch et al. 2003, AJ")],
+    light_curve.Skew(): [("unbiased G1; positive for faint excursions", _RICHARDS)],
+    light_curve.StandardDeviation(): [("n - 1 [mag]", _RICHARDS)],
+    light_curve.StetsonK(): [("about the weighted mean", _STETSON)],
+    light_curve.OtsuSplit(): [
+        ("difference of the means of the two groups [mag]", _OTSU),
+        ("standard deviation of the brighter [mag]", _OTSU),
+        ("standard deviation of the fainter [mag]", _OTSU),
+        ("share of the brighter", _OTSU),
+    ],
+}
+_EXTRACTOR = light_curve.Extractor(*_EXTRACTED)
+_OWN = {
+    "stetson_J": ("consecutive pairs closer than 1 day, equal weights", _STETSON),
+    "pair_slope_trend": ("rising less falling share of the last 30 steps", _RICHARDS),
+}
+_FOUND = {
+    "log_period": "log10 of the period [day]",
+    "log_peak_period": "log10 of the period P of the strongest sine [day]",
+    "log_alias_1": "log10 of the second most likely period [day]",
+    "log_alias_2": "log10 of the third [day]",
+    "alias_step": "frequency of the second less that of the first [1/day]",
+    "log_second_ratio": "log10 of the period left after the fit over P",
+    "day_distance": "distance of the frequency from a whole number [1/day]",
+    "power": "share of chi-squared explained by the likeliest number of harmonics",
+    "lead": "criterion per observation by which the first period leads the second",
+    "slow_power": "highest Lomb-Scargle power beyond 20 days",
+    "second_power": "highest power after the fit",
+    "double_mode": "highest power after the fit at the period ratio of an RRd star",
+}
+
+CONVENTIONS = {
+    **dict(zip(_EXTRACTOR.names, chain(*_EXTRACTED.values()), strict=True)),
+    **_OWN,
+    **{name: (text, "skynb.periods") for name, text in (SHAPE | _FOUND).items()},
+}
+"""Column of `extract` -> (convention, source)."""
+
+
+def extract(lcs, *, periods=None, progress=True):
+    """Return the features of every object, indexed like ``lcs``; NaN where there is none.
+
+    With several bands, non-periodic columns are per band (``amplitude_g``), differences of
+    neighbouring medians are added (``color_g_r``) and the period is that of all bands together.
+
+    Parameters
+    ----------
+    lcs : NestedFrame, shape (n_objects,)
+    periods : DataFrame, optional
+        What `skynb.periods.search` returned, else it is called here; False: no periodic columns.
+
+    Returns
+    -------
+    DataFrame, shape (n_objects, n_features)
+        Columns are described in `CONVENTIONS`.
+    """
+    names = lightcurves.bands(lcs)
+    names.sort(key=lambda name: (BAND_ORDER.find(name) % 99, name))
+    if len(names) < 2:
+        tables = [_without_period(lcs)]
+    else:
+        tables = [
+            _without_period(lightcurves.select_band(lcs, name)).add_suffix(f"_{name}")
+            for name in names
+        ]
+        medians = {name: table[f"median_{name}"] for name, table in zip(names, tables, strict=True)}
+        tables.append(
+            pd.DataFrame({f"color_{a}_{b}": medians[a] - medians[b] for a, b in pairwise(names)})
+        )
+    if periods is not False:
+        found = search(lcs, progress=progress) if periods is None else periods
+        tables.append(folded(lcs, found))
+    tables = [t if t.index is lcs.index else t.reindex(lcs.index) for t in tables]
+    return pd.concat(tables, axis=1)
+
+
+def _without_period(lcs):
+    """Return the non-periodic features of a table in one band."""
+    arrays = lightcurves.arrays(lcs)
+    own = np.full((len(lcs), len(_OWN)), np.nan)
+    _measure(arrays.offsets, arrays.mjd, arrays.mag, arrays.magerr, own)
+    extracted = _EXTRACTOR.many(
+        lcs["lightcurve"].array.list_array,
+        arrow_fields={"t": "mjd", "m": "mag", "sigma": "magerr"},
+        fill_value=np.nan,
+        sorted=True,
+        check=False,
+    )
+    table = np.hstack([extracted, own])
+    table[~np.isfinite(table)] = np.nan
+    return pd.DataFrame(table, index=lcs.index, columns=[*_EXTRACTOR.names, *_OWN])
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _measure(offsets, mjd, mag, magerr, own):
+    for k in range(offsets.size - 1):
+        a, b = offsets[k], offsets[k + 1]
+        if b - a < 2:
+            continue
+        total, weight = 0.0, 0.0
+        for i in range(a, b):
+            total += (mag[i] - mag[a]) / magerr[i] ** 2
+            weight += 1.0 / magerr[i] ** 2
+        mean, total, n_pairs, i = mag[a] + total / weight, 0.0, 0, a
+        while i < b - 1:
+            if mjd[i + 1] - mjd[i] < 1.0:
+                product = (mag[i] - mean) / magerr[i] * (mag[i + 1] - mean) / magerr[i + 1]
+                total += math.copysign(math.sqrt(abs(product)), product)
+                n_pairs += 1
+                i += 1
+            i += 1
+        own[k, 0] = total / n_pairs * math.sqrt((b - a) / (b - a - 1)) if n_pairs else np.nan
+        rising, n_steps = 0, min(b - a - 1, 30)
+        for i in range(b - n_steps, b):
+            rising += (mag[i] > mag[i - 1]) - (mag[i] < mag[i - 1])
+        own[k, 1] = rising / n_steps
