@@ -26,7 +26,7 @@ _STETSON = "Stetson 1996, PASP 108, 851"
 _LIGHT_CURVE = "light-curve package, Malanchev et al. 2021, MNRAS 502, 5147"
 _OTSU = "Otsu 1979, IEEE Trans. SMC 9, 62"
 
-_EXTRACTED = {
+EXTRACTED = {
     light_curve.Amplitude(): [("half of the range [mag]", _RICHARDS)],
     light_curve.AndersonDarlingNormal(): [("unbiased statistic against normality", _KIM)],
     light_curve.BeyondNStd(1): [("share beyond 1 std of the unweighted mean", _RICHARDS)],
@@ -79,7 +79,7 @@ _EXTRACTED = {
         ("share of the brighter", _OTSU),
     ],
 }
-_EXTRACTOR = light_curve.Extractor(*_EXTRACTED)
+_EXTRACTOR = light_curve.Extractor(*EXTRACTED)
 _OWN = {
     "stetson_J": ("consecutive pairs closer than 1 day, equal weights", _STETSON),
     "pair_slope_trend": ("rising less falling share of the last 30 steps", _RICHARDS),
@@ -100,9 +100,9 @@ _FOUND = {
 }
 
 CONVENTIONS = {
-    **dict(zip(_EXTRACTOR.names, chain(*_EXTRACTED.values()), strict=True)),
+    **dict(zip(_EXTRACTOR.names, chain(*EXTRACTED.values()), strict=True)),
     **_OWN,
-    **{name: (text, "skynb.periods") for name, text in (SHAPE | _FOUND).items()},
+    **{name: (text, "skynb.periods") for name, text in (_FOUND | SHAPE).items()},
 }
 """Column of `extract` -> (convention, source)."""
 
@@ -149,6 +149,8 @@ def _without_period(lcs):
     arrays = lightcurves.arrays(lcs)
     own = np.full((len(lcs), len(_OWN)), np.nan)
     _measure(arrays.offsets, arrays.mjd, arrays.mag, arrays.magerr, own)
+    if len(lcs) == 0:
+        return pd.DataFrame(columns=[*_EXTRACTOR.names, *_OWN], index=lcs.index, dtype=float)
     extracted = _EXTRACTOR.many(
         lcs["lightcurve"].array.list_array,
         arrow_fields={"t": "mjd", "m": "mag", "sigma": "magerr"},

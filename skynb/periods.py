@@ -34,7 +34,7 @@ SAMPLES_PER_PEAK = 4
 """Frequencies per 1 / (time span); peaks are refined between them."""
 
 MAX_N_FREQ = 2_000_000
-"""Cap of the frequency grid, 36,000 days to 12 per day; one bad time would ask for 10^8."""
+"""Cap of the frequency grid, some 40,000 days to 12 per day; one bad time would ask for 10^8."""
 
 MIN_POINTS = 5
 """Fewest observations for a period: a sine on a mean has four parameters."""
@@ -111,7 +111,7 @@ def candidates(mjd, mag, magerr, *, max_frequency=MAX_FREQUENCY):
     t, y, w, _, step, n_freq = _one(mjd, mag, magerr, max_frequency)
     table = _ranked(_plan(n_freq).spectrum(t, y, w, step), step, t, y, w)
     frequency, width = table[:, 0], 1.5 / np.ptp(t)
-    best = frequency[0]
+    best = frequency[0] if len(table) else np.nan
     relation = np.full(len(table), "other", dtype=object)
     for days in (1, 2, 3):
         for near in (days, days * SIDEREAL):
@@ -119,7 +119,7 @@ def candidates(mjd, mag, magerr, *, max_frequency=MAX_FREQUENCY):
                 relation[np.abs(frequency - alias) < width] = "daily alias"
     relation[np.abs(frequency - 2 * best) < width] = "half"
     relation[np.abs(frequency - best / 2) < width] = "double"
-    relation[0] = "best"
+    relation[:1] = "best"
     return pd.DataFrame(
         {
             "period": 1.0 / frequency,
@@ -398,7 +398,7 @@ def _found(t, y, w, max_frequency):
     row["peak_period"] = row["period"] = 1.0 / frequency
     if (skew > 0.2 and frequency > 0.4) or (skew > -0.2 and frequency > 4.0):
         row["period"] = 2.0 / frequency
-    noise = math.sqrt(max(1.0 - row["power"], 0.0) / (2.0 * row["power"]))
+    noise = math.sqrt(max(1.0 - row["power"], 0.0) / (2.0 * max(row["power"], 1e-12)))
     row["period_error"] = (
         row["period"] * noise * math.sqrt(6.0 / len(t)) / (math.pi * np.ptp(t) * frequency)
     )
@@ -643,6 +643,10 @@ def _leftover(t, y, w, frequency):
     return frequency, b, rest - (w * rest).sum()
 
 
+_MODELS = np.array([[2, 1], [2, 2], [2, 4], [1, 4], [1, 8]])
+"""Step in harmonics of 2P, and their number, of the models whose shares are features."""
+
+
 @njit(**_COMPILED)
 def _harmonics(offsets, t, y, w, frequency, share, once, twice, rest):
     """Fill shares explained, four harmonics at P, eight at 2P, and what is left at P."""
@@ -653,15 +657,11 @@ def _harmonics(offsets, t, y, w, frequency, share, once, twice, rest):
             total += w[i] * y[i] ** 2
         if b - a >= MIN_POINTS and frequency[k] > 0 and total > 0:
             _sums(t[a:b], y[a:b], w[a:b], frequency[k] / 2, sums)
-            share[k, 0], _ = _solve(sums, 2, 1, total)
-            share[k, 1], _ = _solve(sums, 2, 2, total)
-            share[k, 2], four = _solve(sums, 2, 4, total)
-            share[k, 3], _ = _solve(sums, 1, 4, total)
-            share[k, 4], eight = _solve(sums, 1, 8, total)
-            for i in range(four.size):
-                once[k, i] = four[i]
-            for i in range(eight.size):
-                twice[k, i] = eight[i]
-            curve = _curve(t[a:b], frequency[k], four)
+            for i in range(len(_MODELS)):
+                share[k, i], fit = _solve(sums, _MODELS[i, 0], _MODELS[i, 1], total)
+                if i == 2:
+                    once[k] = fit
+                    curve = _curve(t[a:b], frequency[k], fit)
+            twice[k] = fit
             for i in range(a, b):
                 rest[i] = y[i] - curve[i - a]

@@ -222,7 +222,7 @@ def confusion(matrix, classes):
     cells = hv.HeatMap(table, ["predicted", "true"], ["fraction", "objects"])
     numbers = hv.Labels(table, ["predicted", "true"], ["text", "ink"])
     return (
-        cells.opts(cmap="Blues", clim=(0, 1), colorbar=True, tools=["hover"])
+        cells.opts(cmap="Blues", clim=(0, 1), colorbar=True, clabel="share", tools=["hover"])
         * numbers.opts(text_color="ink", text_font_size="9pt")
     ).opts(
         frame_width=side,

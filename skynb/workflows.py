@@ -529,10 +529,9 @@ def _record_html(results, data) -> str:
     if data:
         page += "<h2>Data</h2>"
     for name, about in data.items():
-        kind = " (simulated)" if about.get("simulated") else ""
-        lines = [about.get("citation"), f"Licence: {about.get('licence')}."]
-        lines.append(f"Check sum: {about.get('checksum')}.")
-        told = " ".join(html.escape(line) for line in lines if line)
+        kind = " (simulated)" if about.get("simulated") and name != "simulated" else ""
+        lines = [about["citation"], f"Licence: {about['licence']}", f"Check sum: {about['checksum']}"]
+        told = " ".join(html.escape(line.rstrip(".")) + "." for line in lines)
         page += f"<p><strong>{html.escape(name)}{kind}.</strong> {told}</p>"
     return page
 

@@ -1,0 +1,162 @@
+"""Features: pencil, oracles against light-curve, bands, and curves of 1, 2, 3 observations."""
+
+import light_curve
+import numpy as np
+import pandas as pd
+import pytest
+
+from skynb import features, lightcurves, periods
+
+
+def table(mjd, mag, magerr=0.1, band="V", object_id=1):
+    flat = {"object_id": object_id, "mjd": mjd, "mag": mag, "magerr": magerr, "band": band}
+    return lightcurves.from_flat(pd.DataFrame(flat))
+
+
+@pytest.fixture(scope="module")
+def X(one_band_lcs):
+    return features.extract(one_band_lcs, progress=False)
+
+
+# pencil
+
+
+def test_five_points_by_pencil():
+    row = features.extract(
+        table([1.0, 2.5, 4.0, 5.5, 7.0], [10.0, 11.0, 12.0, 11.0, 11.0]), periods=False
+    ).iloc[0]
+    assert row["amplitude"] == 1.0
+    assert row["mean"] == row["median"] == 11.0
+    assert row["standard_deviation"] == pytest.approx(np.sqrt(2 / 4))
+    assert row["maximum_slope"] == pytest.approx(1 / 1.5)
+    assert row["beyond_1_std"] == pytest.approx(2 / 5)
+    assert row["chi2"] == pytest.approx(2 / 0.1**2 / 4)
+    # two steps up, one down, one level
+    assert row["pair_slope_trend"] == pytest.approx(1 / 4)
+    # no two observations within a day
+    assert np.isnan(row["stetson_J"])
+
+
+def test_stetson_j_by_pencil():
+    """Means 0: pairs (1, 1) and (-1, -1) sigma; the night's third observation stands alone."""
+    mjd = [0.0, 0.1, 5.0, 5.1, 5.2]
+    lcs = table(mjd, [10.1, 10.1, 9.9, 9.9, 10.0])
+    row = features.extract(lcs, periods=False).iloc[0]
+    assert row["stetson_J"] == pytest.approx(np.sqrt(5 / 4))
+
+
+# invariants
+
+
+def test_every_column_has_a_convention_and_the_other_way_round(X):
+    assert list(X.columns) == list(features.CONVENTIONS)
+    assert all(text and source for text, source in features.CONVENTIONS.values())
+    assert X.columns.is_unique
+
+
+def test_rows_do_not_depend_on_each_other(one_band_lcs, X):
+    alone = features.extract(one_band_lcs.iloc[[4]], progress=False)
+    pd.testing.assert_frame_equal(alone, X.iloc[[4]])
+    assert X.index.equals(one_band_lcs.index)
+
+
+def test_periods_may_be_given_or_left_out(one_band_lcs, X):
+    found = periods.search(one_band_lcs, progress=False)
+    pd.testing.assert_frame_equal(features.extract(one_band_lcs, periods=found), X)
+    without = features.extract(one_band_lcs, periods=False)
+    pd.testing.assert_frame_equal(without, X[without.columns])
+    assert "log_period" not in without
+
+
+def test_simulated_curves_have_every_feature(X):
+    assert np.isfinite(X.to_numpy()).all()
+
+
+# oracles
+
+
+def test_equal_to_light_curve_one_at_a_time(one_band_lcs, X):
+    for name, lc in one_band_lcs["lightcurve"].iloc[:5].items():
+        mjd, mag, magerr = (lc[c].to_numpy() for c in ("mjd", "mag", "magerr"))
+        for feature in (light_curve.Amplitude(), light_curve.StetsonK(), light_curve.LinearFit()):
+            theirs = feature(mjd, mag, magerr)
+            np.testing.assert_array_equal(X.loc[name, feature.names], theirs)
+
+
+def test_slope_equals_least_squares(one_band_lcs, X):
+    lc = one_band_lcs["lightcurve"].iloc[0]
+    slope = np.polyfit(lc["mjd"] - lc["mjd"].mean(), lc["mag"], 1)[0]
+    assert X["linear_trend"].iloc[0] == pytest.approx(slope)
+
+
+# several bands
+
+
+def test_a_column_per_band_and_colours(ztf_lcs):
+    X = features.extract(ztf_lcs, progress=False)
+    assert {"amplitude_g", "amplitude_r", "amplitude_i", "color_g_r", "color_r_i"} <= set(X.columns)
+    assert "amplitude" not in X
+    assert X.index.equals(ztf_lcs.index)
+    green = features.extract(lightcurves.select_band(ztf_lcs, "g"), periods=False)
+    np.testing.assert_array_equal(X.loc[green.index, "amplitude_g"], green["amplitude"])
+    np.testing.assert_allclose(X["color_g_r"], X["median_g"] - X["median_r"])
+
+
+def test_an_object_without_a_band_has_nan_there():
+    flat = pd.DataFrame(
+        {
+            "object_id": [1, 1, 2],
+            "mjd": [1.0, 2.0, 3.0],
+            "mag": [15.0, 16.0, 17.0],
+            "magerr": 0.1,
+            "band": ["g", "r", "r"],
+        }
+    )
+    X = features.extract(lightcurves.from_flat(flat), progress=False)
+    assert X.loc[1, "color_g_r"] == -1.0
+    assert np.isnan(X.loc[2, "color_g_r"])
+    assert X.loc[2, "median_r"] == 17.0
+
+
+# hazards
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4])
+@pytest.mark.parametrize("constant", [True, False])
+def test_few_observations_give_nan_not_an_exception(n, constant):
+    mag = np.full(n, 15.0) if constant else 15.0 + np.arange(n)
+    X = features.extract(table(55_000.0 + np.arange(n), mag), progress=False)
+    assert list(X.columns) == list(features.CONVENTIONS)
+    assert X["median"].iloc[0] == np.median(mag)
+    assert not np.isinf(X.to_numpy()).any()
+    assert np.isnan(X["log_period"].iloc[0])
+
+
+def test_no_object_at_all(one_band_lcs):
+    X = features.extract(one_band_lcs.iloc[:0], progress=False)
+    assert X.shape == (0, len(features.CONVENTIONS))
+
+
+# real data
+
+
+@pytest.mark.real
+@pytest.mark.slow
+def test_forest_on_a_part_of_crts(cache, mirror):
+    """Sixty curves of each class, a tenth of the data, already beat FATS features on all of it."""
+    from sklearn.ensemble import RandomForestClassifier
+    from sklearn.model_selection import cross_val_predict
+
+    from skynb import datasets, taxonomy
+
+    lcs = datasets.load("crts", n_per_class=60)
+    lcs = lcs[lcs["label"].isin(taxonomy.SEVEN)]
+    found = periods.search(lcs, progress=False)
+    ratio = lcs["period"] / found["period"]
+    same = np.abs(np.log2(ratio) - np.round(np.log2(ratio))) < 0.003
+    assert (same & (ratio > 0.4) & (ratio < 2.5)).mean() > 0.7
+    X = features.extract(lcs, periods=found)
+    assert np.isfinite(X.to_numpy()).all()
+    forest = RandomForestClassifier(200, random_state=0, n_jobs=2)
+    labels = lcs["label"].astype(str).to_numpy()
+    assert (cross_val_predict(forest, X, labels, cv=5) == labels).mean() > 0.76
