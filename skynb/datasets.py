@@ -133,8 +133,8 @@ def load(name_or_path, *, n_per_class=0, seed=0):
     name_or_path : str or Path
         One of `names`, or a file that `lightcurves.read` understands.
     n_per_class : int
-        At most so many objects of each label, drawn at random; 0 is the data set's own default:
-        60 of the simulated, all of the others.
+        At most so many objects of each label (those without one count as a class), drawn at
+        random; 0 is the data set's own default: 60 of the simulated, all of the others.
     seed : int
         Of the draw, and of simulated data.
 
@@ -151,7 +151,7 @@ def load(name_or_path, *, n_per_class=0, seed=0):
     DataError
         No network and no cache, a file not in the mirror, damaged data, no place to write.
     ValueError
-        ``n_per_class`` is negative, or given where there are no labels.
+        If ``n_per_class`` is negative.
     """
     if n_per_class < 0:
         raise ValueError(f"n_per_class is {n_per_class}; give 0 for the default, or more")
@@ -187,11 +187,9 @@ def _entry(name):
 
 def _draw(lcs, n_per_class, seed):
     """Return the sorted positions of at most ``n_per_class`` objects of each label."""
-    if "label" not in lcs.columns:
-        raise ValueError("n_per_class needs a column 'label'; add one, or leave n_per_class at 0")
     order = np.random.default_rng(seed).permutation(len(lcs))
-    labels = pd.Series(lcs["label"].to_numpy()[order])
-    return np.sort(order[labels.groupby(labels).cumcount() < n_per_class])
+    labels = lcs.get("label", pd.Series("", lcs.index)).fillna("").to_numpy()[order]
+    return np.sort(order[pd.Series(labels).groupby(labels).cumcount() < n_per_class])
 
 
 # The cache: files under their addresses, parsed tables under name-recipe-checksum.parquet.
@@ -265,7 +263,11 @@ def _table(entry):
     stem = f"{entry.name}-{hashlib.sha256(recipe.encode()).hexdigest()[:8]}"
     for path in _tables().glob(f"{stem}-*.parquet"):
         if _sha256(path).startswith(path.stem.rpartition("-")[2]):
-            return lightcurves.read(path)
+            lcs = lightcurves.read(path)
+            dropped = [f"{n} {reason}" for reason, n in lcs.attrs["dropped"].items() if n]
+            if dropped:
+                logger.warning("%s, cleaned when first read: %s", entry.name, ", ".join(dropped))
+            return lcs
         logger.warning("the cached table %s is damaged; making it again from its source", path)
         with suppress(OSError):
             path.unlink()

@@ -8,7 +8,6 @@ import json
 import logging
 import os
 import re
-import warnings
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,7 +68,7 @@ def from_flat(frame, *, time_range=TIME_RANGE):
     Rows that are not finite, have ``magerr <= 0`` or lie outside ``time_range`` are dropped; those
     of one object, band and time are merged to their inverse-variance mean; the rest is sorted.
     What was dropped is counted in ``lcs.attrs["dropped"]`` and said in one logged warning.
-    Objects stay in the order in which they first appear.
+    Objects stay in the order in which they first appear, and ``frame.attrs`` go along.
 
     Parameters
     ----------
@@ -84,20 +83,29 @@ def from_flat(frame, *, time_range=TIME_RANGE):
     ------
     ValueError
         For a missing or repeated column, text where numbers belong, ids that lost digits as float,
-        Julian dates, a label or period that varies within an object, a table without rows, and
-        when no observation is left. Rows are counted from 1.
+        Julian dates, a label or period that varies within an object, and when nothing is left.
     """
     return _door(frame, frame, None, time_range)
 
 
-def _door(base, observed, lengths, time_range, dropped=None):
+def _door(base, observed, lengths, time_range):
     """Return the table from columns per object row and per observation, checked and cleaned.
 
     ``lengths`` has the number of observations of each row of ``base``; None: one.
     """
+    attrs = base.attrs
     if base.index.name == "object_id" and "object_id" not in base.columns:
         base = base.reset_index()
-    _require(list(dict.fromkeys([*base.columns, *observed.columns])), base.columns)
+    found = list(dict.fromkeys([*base.columns, *observed.columns]))
+    missing = [name for name in REQUIRED if name not in found]
+    if missing:
+        raise ValueError(
+            f"missing column {', '.join(missing)}; found {found}; rename yours to "
+            "object_id, mjd, mag, magerr and, if known, band, label, ra, dec, period"
+        )
+    if not base.columns.is_unique:
+        name = base.columns[base.columns.duplicated()][0]
+        raise ValueError(f"column {name!r} appears twice; rename or drop one")
     if len(base) == 0:
         raise ValueError("the table has no rows; give at least one observation")
     ids, codes = _identify(base["object_id"])
@@ -108,42 +116,27 @@ def _door(base, observed, lengths, time_range, dropped=None):
     band, names = _bands(observed.get("band"), len(codes))
     late = np.isfinite(mjd) & (mjd > LATEST)
     if late.any():
-        raise _fault(
-            observed["mjd"], late, "which is no MJD; if it is a Julian date, subtract 2400000.5"
-        )
-    columns, counts = _clean(codes, mjd, mag, magerr, band, time_range)
-    rows, *columns, band = columns
+        remedy = "which is no MJD; if it is a Julian date, subtract 2400000.5"
+        raise _fault(observed["mjd"], late, remedy)
+    (rows, *columns, band), dropped = _clean(codes, mjd, mag, magerr, band, time_range)
     n_obs = np.bincount(rows, minlength=len(ids))
-    filled = n_obs > 0
-    counts["objects left empty"] = np.count_nonzero(~filled)
-    dropped = dropped or {}
-    for reason, count in dropped.items():
-        counts[reason] = counts.get(reason, 0) + count
-    said = ", ".join(f"{count} {reason}" for reason, count in counts.items() if count)
-    if not filled.any():
+    dropped["objects left empty"] = int((n_obs == 0).sum())
+    said = ", ".join(f"{count} {reason}" for reason, count in dropped.items() if count)
+    if len(rows) == 0:
         raise ValueError(f"no observation is left after cleaning ({said}); check the columns")
+    lcs = _table(base, n_obs, *columns, pa.array(names).take(pa.array(band)))
+    lcs.attrs = attrs | {"dropped": _sum(attrs.get("dropped", {}), dropped)}
     if said:
-        logger.warning("cleaned %d observations: %s", len(codes) + sum(dropped.values()), said)
+        logger.warning("cleaned %d observations: %s", len(codes), said)
     if left_out:
         logger.warning("left out columns with several values per object: %s", left_out)
-    offsets = np.concatenate([[0], np.cumsum(n_obs[filled])])
-    lcs = _table(base[filled], offsets, *columns, _text(band, names))
-    lcs.attrs["dropped"] = {reason: int(count) for reason, count in counts.items()}
-    if left_out:
         lcs.attrs["left_out"] = left_out
     return lcs
 
 
-def _require(found, columns):
-    missing = [name for name in REQUIRED if name not in found]
-    if missing:
-        raise ValueError(
-            f"missing column {', '.join(missing)}; found {found}; rename yours to "
-            "object_id, mjd, mag, magerr and, if known, band, label, ra, dec, period"
-        )
-    if not columns.is_unique:
-        name = columns[columns.duplicated()][0]
-        raise ValueError(f"column {name!r} appears twice; rename or drop one")
+def _sum(dropped, more):
+    """Return two accounts of what was dropped as one."""
+    return {k: dropped.get(k, 0) + more.get(k, 0) for k in dropped | more}
 
 
 def _fault(column, where, remedy):
@@ -164,17 +157,12 @@ def _identify(column):
     codes, ids = pd.factorize(column)
     if (codes < 0).any():
         raise _fault(column, codes < 0, "which names no object; fill it in")
-    ids = pd.Index(np.asarray(ids))
-    kind = pd.api.types.infer_dtype(ids)
-    if kind == "integer":
-        try:
-            return pd.Index(pa.array(ids).cast(pa.int64()).to_numpy(), name="object_id"), codes
-        except (pa.ArrowInvalid, OverflowError):
-            kind, ids = "string", ids.astype(object).map(str)
-    if kind != "string":
-        odd = next((k for k, value in enumerate(ids) if not isinstance(value, str)), 0)
-        raise _fault(column, codes == odd, f"and ids are all integers or all text; {remedy}")
-    ids = pd.Index(ids, dtype="str", name="object_id")
+    ids = pd.Index(ids.tolist(), name="object_id")
+    if pd.api.types.infer_dtype(ids) == "integer":  # those beyond int64 become text
+        return ids if ids.dtype == np.int64 else ids.astype(object).map(str), codes
+    odd = [k for k, value in enumerate(ids) if not isinstance(value, str)]
+    if odd:
+        raise _fault(column, codes == odd[0], f"and ids are all integers or all text; {remedy}")
     was_float = ids.str.fullmatch(r"-?\d+\.0|-?\d(\.\d+)?[eE]\+\d+")
     if was_float.any():
         raise _fault(column, codes == np.argmax(was_float), f"written from {lost}")
@@ -183,10 +171,10 @@ def _identify(column):
 
 def _numbers(column):
     """Return a column as float64, missing values as NaN."""
-    kind = column.dtype
-    if pd.api.types.is_numeric_dtype(kind) and not pd.api.types.is_bool_dtype(kind):
+    kind, types = column.dtype, pd.api.types
+    if types.is_numeric_dtype(kind) and not types.is_bool_dtype(kind):
         return column.to_numpy(np.float64, na_value=np.nan)
-    if not (pd.api.types.is_string_dtype(kind) or pd.api.types.is_object_dtype(kind)):
+    if not types.is_string_dtype(kind):
         raise _fault(column, np.ones(1, bool), "no number; for dates use astropy.time.Time")
     values = pd.to_numeric(column, errors="coerce").to_numpy(np.float64, na_value=np.nan)
     text = np.isnan(values) & column.notna().to_numpy()
@@ -205,10 +193,8 @@ def _bands(column, n_obs):
     nameless = (codes < 0) | np.isin(codes, odd)
     if nameless.any():
         raise _fault(column, nameless, "no name; give text, e.g. by map({1: 'g', 2: 'r', 3: 'i'})")
-    order = np.argsort(np.asarray(names, object))
-    rank = np.empty(len(names), np.int32)
-    rank[order] = np.arange(len(names))
-    return rank[codes], [names[k] for k in order]
+    names, ranks = np.unique(np.asarray(names, object), return_inverse=True)
+    return ranks.astype(np.int32)[codes], names
 
 
 def _base(frame, codes, ids):
@@ -218,7 +204,7 @@ def _base(frame, codes, ids):
         if name in ("ra", "dec", "period"):
             column = pd.Series(_numbers(column), name=name)
         if name in ("ra", "dec"):
-            base[name] = _position(column, codes, len(ids))
+            base[name] = _position(column, codes)
             continue
         try:
             value_codes, values = pd.factorize(column)
@@ -240,87 +226,72 @@ def _base(frame, codes, ids):
     return NestedFrame(base, index=ids), left_out
 
 
-def _position(angle, codes, n_objects):
-    """Return each object's median ``ra`` or ``dec`` [deg], shape (n_objects,); ra wraps at 360."""
-    first = np.zeros(n_objects)
-    if angle.name == "ra":
-        first[codes[angle.notna()]] = angle.dropna()
-        angle = (angle - first[codes] + 180) % 360 - 180
-    median = first + angle.groupby(codes).median().reindex(np.arange(n_objects)).to_numpy()
+def _position(angle, codes):
+    """Return each object's median ``ra`` or ``dec`` [deg]; ra wraps at 360."""
+    known = angle.notna()
+    some = np.zeros(codes.max() + 1)
+    some[codes[known]] = angle[known]
+    median = some + ((angle - some[codes] + 180) % 360 - 180).groupby(codes).median().to_numpy()
     return median % 360 if angle.name == "ra" else median
 
 
 def _clean(codes, mjd, mag, magerr, band, time_range):
     """Return the observations to keep, sorted and merged, and how many were dropped and why."""
-    finite = np.isfinite(mjd) & np.isfinite(mag) & np.isfinite(magerr)
-    positive = finite & (magerr > 0)
-    keep = positive & (mjd >= time_range[0]) & (mjd <= time_range[1])
-    n_finite, n_positive, n_kept = (np.count_nonzero(mask) for mask in (finite, positive, keep))
+    keep, dropped = np.ones(len(codes), bool), {}
+    for reason, good in (
+        ("non-finite", np.isfinite(mjd) & np.isfinite(mag) & np.isfinite(magerr)),
+        ("magerr <= 0", magerr > 0),
+        ("outside time range", (mjd >= time_range[0]) & (mjd <= time_range[1])),
+    ):
+        dropped[reason] = int((keep & ~good).sum())
+        keep &= good
     columns = codes, mjd, mag, magerr, band
-    if n_kept < len(mjd):
-        columns = tuple(column[keep] for column in columns)
-    columns = _merged(*_sorted(*columns))
-    return columns, {
-        "non-finite": len(mjd) - n_finite,
-        "magerr <= 0": n_finite - n_positive,
-        "outside time range": n_positive - n_kept,
-        "repeated times merged": n_kept - len(columns[0]),
-    }
+    if not keep.all():
+        columns = [column[keep] for column in columns]
+    order = _order(columns[0], columns[1], columns[-1])
+    codes, mjd, mag, magerr, band = (np.array(column[order]) for column in columns)
+    repeats = np.all([column[1:] == column[:-1] for column in (codes, mjd, band)], axis=0)
+    dropped["repeated times merged"] = int(repeats.sum())
+    if repeats.any():
+        starts = np.flatnonzero(np.append(True, ~repeats))
+        mag, magerr = _means(mag, magerr, starts)
+        codes, mjd, band = codes[starts], mjd[starts], band[starts]
+    return (codes, mjd, mag, magerr, band), dropped
 
 
-def _sorted(codes, mjd, mag, magerr, band):
-    """Return copies of the columns by object, time and band."""
-    same = codes[1:] == codes[:-1]
-    rising = (codes[1:] > codes[:-1]) | (same & (mjd[1:] > mjd[:-1]))
-    rising |= same & (mjd[1:] == mjd[:-1]) & (band[1:] >= band[:-1])
-    columns = codes, mjd, mag, magerr, band
-    if rising.all():
-        return tuple(column.copy() for column in columns)
-    order = np.lexsort((band, mjd, codes))
-    return tuple(column[order] for column in columns)
+def _order(codes, mjd, band):
+    """Return what sorts the rows by object, time and band: a full slice if they are sorted."""
+    follows = (mjd[1:] > mjd[:-1]) | (mjd[1:] == mjd[:-1]) & (band[1:] >= band[:-1])
+    follows = (codes[1:] > codes[:-1]) | (codes[1:] == codes[:-1]) & follows
+    return slice(None) if follows.all() else np.lexsort((band, mjd, codes))
 
 
-def _merged(codes, mjd, mag, magerr, band):
-    """Return sorted columns, which are changed, with repeated times in one band averaged."""
-    repeats = (codes[1:] == codes[:-1]) & (mjd[1:] == mjd[:-1]) & (band[1:] == band[:-1])
-    if not repeats.any():
-        return codes, mjd, mag, magerr, band
-    first = np.concatenate([[True], ~repeats])
-    several = ~first
-    several[:-1] |= repeats
-    starts = np.flatnonzero(first[several])
-    weight = magerr[several] ** -2.0
+def _means(mag, magerr, starts):
+    """Return the inverse-variance mean and its error of the runs that begin at ``starts``."""
+    weight = magerr**-2.0
     total = np.add.reduceat(weight, starts)
-    mean = np.add.reduceat(weight * mag[several], starts) / total
-    mag[several & first] = mean
-    magerr[several & first] = total**-0.5
-    return tuple(column[first] for column in (codes, mjd, mag, magerr, band))
+    mean = np.add.reduceat(weight * mag, starts) / total
+    single = np.diff(starts, append=len(mag)) == 1
+    return np.where(single, mag[starts], mean), np.where(single, magerr[starts], total**-0.5)
 
 
-def _text(codes, names):
-    """Return band names as an Arrow string array from codes, shape (n_obs,)."""
-    wide = len(codes) * max(len(name.encode()) for name in names) > 2**31 - 1
-    kind = pa.large_string() if wide else pa.string()
-    return pa.array(names, kind).take(pa.array(codes))
-
-
-def _table(base, offsets, mjd, mag, magerr, band):
-    values = [pa.array(column) for column in (mjd, mag, magerr)] + [band]
-    rows = pa.StructArray.from_arrays(values, names=OBSERVED)
-    lists = pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), rows)
-    lcs = NestedFrame(base)
-    lcs["lightcurve"] = pd.Series(NestedExtensionArray(lists), index=base.index, copy=False)
+def _table(base, n_obs, *columns):
+    """Return the table of the objects in ``base`` with observations: ``mjd, mag, magerr, band``."""
+    rows = pa.StructArray.from_arrays([pa.array(column) for column in columns], names=OBSERVED)
+    filled = n_obs > 0
+    offsets = pa.array(np.append(0, np.cumsum(n_obs[filled])), pa.int64())
+    lists = NestedExtensionArray(pa.LargeListArray.from_arrays(offsets, rows))
+    lcs = NestedFrame(base[filled])
+    lcs["lightcurve"] = pd.Series(lists, index=lcs.index, copy=False)
     return lcs
 
 
 def _flat(lists):
     """Return the offsets, shape (n_lists + 1,), and values of an Arrow list array, not copied."""
-    if lists.null_count:
-        lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy()
-        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    else:
-        offsets = lists.offsets.to_numpy().astype(np.int64, copy=False)
-        offsets = offsets - offsets[0] if offsets[0] else offsets
+    offsets = lists.offsets.to_numpy().astype(np.int64, copy=False)
+    if lists.null_count or offsets[0]:
+        lengths = pc.fill_null(pc.list_value_length(lists), 0)
+        offsets = np.append(0, np.cumsum(lengths))
     return offsets, lists.flatten()
 
 
@@ -355,23 +326,16 @@ def select_band(lcs, band):
     mask = flat.band_codes([str(band)]) == 0
     if not mask.any():
         raise ValueError(f"no observation in band {band!r}; the table has {bands(lcs)}")
-    offsets = np.concatenate([[0], np.cumsum(mask)])[flat.offsets]
-    filled = np.diff(offsets) > 0
-    base = lcs.loc[filled, lcs.columns != "lightcurve"]
+    n_obs = np.bincount(flat.objects[mask], minlength=len(lcs))
     columns = [column[mask] for column in (flat.mjd, flat.mag, flat.magerr)]
-    band_column = flat.band.filter(pa.array(mask))
-    chosen = _table(base, np.append(0, offsets[1:][filled]), *columns, band_column)
-    n_empty = int(np.count_nonzero(~filled))
+    base = lcs.loc[:, lcs.columns != "lightcurve"]
+    chosen = _table(base, n_obs, *columns, flat.band.filter(pa.array(mask)))
+    n_empty = len(lcs) - len(chosen)
     if n_empty:
         logger.warning("%d of %d objects have no observation in band %s", n_empty, len(lcs), band)
-    chosen.attrs = dict(lcs.attrs) | {"dropped": _added(lcs, {"objects left empty": n_empty})}
+    dropped = _sum(lcs.attrs.get("dropped", {}), {"objects left empty": n_empty})
+    chosen.attrs = lcs.attrs | {"dropped": dropped}
     return chosen
-
-
-def _added(lcs, counts):
-    """Return the table's account of what was dropped plus ``counts``."""
-    before = lcs.attrs.get("dropped", {})
-    return {reason: before.get(reason, 0) + counts.get(reason, 0) for reason in before | counts}
 
 
 def fold(mjd, period, *, epoch=0.0):
@@ -391,22 +355,18 @@ def fold(mjd, period, *, epoch=0.0):
 def summary(lcs):
     """Return one row per object: counts, time span [day] and median brightness [mag]."""
     flat = arrays(lcs)
-    names = bands(lcs)
-    pairs = flat.objects * len(names) + flat.band_codes(names)
-    groups = pd.DataFrame({"mag": flat.mag, "magerr": flat.magerr}).groupby(flat.objects)
-    medians = groups.median().reindex(np.arange(len(lcs))).to_numpy()
-    first, last = flat.mjd[flat.offsets[:-1]], flat.mjd[flat.offsets[1:] - 1]
-    return pd.DataFrame(
-        {
-            "n_obs": np.diff(flat.offsets),
-            "n_bands": np.bincount(np.unique(pairs) // len(names), minlength=len(lcs)),
-            "first_mjd": first,
-            "span": last - first,
-            "median_mag": medians[:, 0],
-            "median_magerr": medians[:, 1],
-        },
-        index=lcs.index,
+    columns = {"mjd": flat.mjd, "mag": flat.mag, "magerr": flat.magerr}
+    observed = pd.DataFrame(columns | {"band": flat.band_codes(bands(lcs))})
+    table = observed.groupby(flat.objects).agg(
+        n_obs=("mjd", "size"),
+        n_bands=("band", "nunique"),
+        first_mjd=("mjd", "first"),
+        span=("mjd", "last"),
+        median_mag=("mag", "median"),
+        median_magerr=("magerr", "median"),
     )
+    table["span"] -= table["first_mjd"]
+    return table.set_index(lcs.index)
 
 
 def write(lcs, path):
@@ -464,12 +424,8 @@ def _read_parquet(path, time_range):
     offsets, rows = _flat(lists)
     observed = _frame(pa.Table.from_arrays(rows.flatten(), [field.name for field in rows.type]))
     base = _frame(table.drop_columns("lightcurve"))
-    lcs = _door(base, observed, np.diff(offsets), time_range)
-    attrs = json.loads((table.schema.metadata or {}).get(b"skynb", b"{}"))
-    dropped = attrs.pop("dropped", {})
-    lcs.attrs["dropped"] = _added(lcs, dropped)
-    lcs.attrs |= attrs
-    return lcs
+    base.attrs = json.loads((table.schema.metadata or {}).get(b"skynb", b"{}"))
+    return _door(base, observed, np.diff(offsets), time_range)
 
 
 def _frame(table):
@@ -479,36 +435,33 @@ def _frame(table):
 
 def _read_csv(path, time_range):
     data = re.sub(rb"(?m)^#.*\n?", b"", path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
-    as_text = dict.fromkeys(("object_id", "band", "label"), pa.string())
     header, _, rows = data.partition(b"\n")
     data = b"\n".join([re.sub(rb"\s*,\s*", b",", header.strip()), rows])
+    text = dict.fromkeys(("object_id", "band", "label"), pa.string())
+    # One block, so that a column's type is found from all its rows.
+    whole = pa.csv.ReadOptions(block_size=min(len(data) + 1, 2**31 - 1))
+    convert = pa.csv.ConvertOptions(column_types=text, strings_can_be_null=True)
     try:
-        # One block, so that a column's type is found from all its rows.
-        table = pa.csv.read_csv(
-            pa.BufferReader(data),
-            read_options=pa.csv.ReadOptions(block_size=min(len(data) + 1, 2**31 - 1)),
-            convert_options=pa.csv.ConvertOptions(column_types=as_text, strings_can_be_null=True),
-        )
+        table = pa.csv.read_csv(pa.BufferReader(data), whole, convert_options=convert)
     except pa.ArrowInvalid as error:
         raise ValueError(f"not a CSV table ({error}); one header, then one line per row") from error
     for k, name in enumerate(table.column_names):
-        if name in as_text:
-            text = pc.utf8_trim_whitespace(table[name])
-            table = table.set_column(k, name, _integers(text) if name == "object_id" else text)
+        if name in text:
+            column = pc.utf8_trim_whitespace(table.column(k))
+            column = _integers(column) if name == "object_id" else column
+            table = table.set_column(k, name, column)
     return from_flat(_frame(table), time_range=time_range)
 
 
 def _integers(text):
     """Return text ids as int64 if each is the plain writing of one, else as they are."""
-    try:
+    with suppress(pa.ArrowInvalid):
         numbers = text.cast(pa.int64())
-    except pa.ArrowInvalid:
-        return text
-    return numbers if numbers.cast(pa.string()).equals(text) else text
+        return numbers if numbers.cast(pa.string()).equals(text) else text
+    return text
 
 
 def _read_ecsv(path, time_range):
-    from astropy import units
     from astropy.table import Table
     from astropy.time import Time
 
@@ -519,45 +472,39 @@ def _read_ecsv(path, time_range):
             table[name] = column.mjd
         elif column.unit is not None:
             unit = getattr(column.unit, "function_unit", column.unit)
-            try:
-                table[name] = column * unit.to(UNITS[name])
-            except units.UnitConversionError:
-                wanted = UNITS[name]
-                raise ValueError(f"column {name!r} is in {unit}; convert it to {wanted}") from None
+            if not unit.is_equivalent(UNITS[name]):
+                raise ValueError(f"column {name!r} is in {unit}; convert it to {UNITS[name]}")
+            table[name] = column * unit.to(UNITS[name])
     return from_flat(table.to_pandas(), time_range=time_range)
 
 
 def _read_fits(path, time_range):
     from astropy.io import fits
-    from astropy.timeseries import TimeSeries
 
     try:
         with fits.open(path) as hdus:
-            header, n_rows = hdus[0].header, len(hdus[1].data)
-        mission = header["TELESCOP"].lower()
-        band, zero_point, quality, useless = MISSIONS[mission]
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            series = TimeSeries.read(path, format=f"{mission}.fits", unit_parse_strict="silent")
-        kind = "pdcsap" if np.isfinite(np.asarray(series["pdcsap_flux"])).any() else "sap"
-        flux = np.asarray(series[f"{kind}_flux"], np.float64)
-        fluxerr = np.asarray(series[f"{kind}_flux_err"], np.float64)
-        flagged = (np.asarray(series[quality]) & useless) > 0
-    except (KeyError, IndexError, TypeError, OSError, NotImplementedError) as error:
+            about, header, data = hdus[0].header, hdus[1].header, hdus[1].data
+            band, zero_point, quality, useless = MISSIONS[about["TELESCOP"].lower()]
+            kind = "pdcsap" if np.isfinite(data["pdcsap_flux"]).any() else "sap"
+            names = ("time", f"{kind}_flux", f"{kind}_flux_err")
+            time, flux, fluxerr = (np.asarray(data[name], np.float64) for name in names)
+            flagged = (data[quality] & useless) > 0
+            mjd = time + (header["BJDREFI"] - 2_400_000.5) + header["BJDREFF"]
+    except (KeyError, IndexError, TypeError, OSError) as error:
         raise ValueError(
             f"not a light curve of Kepler, K2 or TESS ({error!r}); convert it to CSV"
         ) from error
     with np.errstate(divide="ignore", invalid="ignore"):
         mag, magerr = zero_point - 2.5 * np.log10(flux), 2.5 / np.log(10) * fluxerr / flux
-    frame = pd.DataFrame({"mjd": series.time.mjd, "mag": mag, "magerr": magerr, "band": band})
-    frame["object_id"] = str(header.get("OBJECT") or path.stem)
-    for name in ("ra", "dec"):
-        frame[name] = header.get(f"{name}_obj", np.nan)
-    dropped = {"non-finite": n_rows - len(series), "flagged": np.count_nonzero(flagged)}
-    frame = frame[~flagged]
-    lcs = _door(frame, frame, None, time_range, dropped)
-    lcs.attrs |= {"time_scale": "TDB, barycentric", "flux": kind}
-    return lcs
+    frame = pd.DataFrame({"mjd": mjd, "mag": mag, "magerr": magerr, "band": band})
+    frame["object_id"] = str(about.get("OBJECT") or path.stem)
+    frame["ra"], frame["dec"] = (about.get(name, np.nan) for name in ("ra_obj", "dec_obj"))
+    n_flagged = int(flagged.sum())
+    if n_flagged:
+        logger.warning("left out %d cadences that the mission flags as useless", n_flagged)
+    dropped = {"flagged": n_flagged}
+    frame.attrs = {"time_scale": "TDB, barycentric", "flux": kind, "dropped": dropped}
+    return from_flat(frame[~flagged], time_range=time_range)
 
 
 READERS = {".parquet": _read_parquet, ".csv": _read_csv, ".ecsv": _read_ecsv, ".fits": _read_fits}

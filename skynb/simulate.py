@@ -8,56 +8,25 @@ reaches 0.86, and on 60 simulated of each 0.88 to 0.90. Blends, artefacts, wrong
 class sizes are not simulated; nothing here was compared with real ZTF or Kepler data.
 """
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 
 from skynb import lightcurves as _lightcurves
 from skynb import taxonomy
 
-CADENCES = ("crts", "ztf", "kepler")
-CLASSES = (*taxonomy.SEVEN, "flare", "DN", "SN", "QSO")
-
-# centre, scatter, brightest, faintest mean magnitude; g - r and r - i colour
-_OBSERVED = {
-    "EW": (15.8, 1.5, 13.0, 18.5, 0.60, 0.22),
-    "EA": (15.8, 1.5, 13.0, 18.5, 0.55, 0.20),
-    "RRab": (17.0, 1.6, 13.5, 19.0, 0.28, 0.08),
-    "RRc": (16.4, 1.5, 13.2, 18.8, 0.18, 0.04),
-    "RRd": (15.4, 1.4, 13.0, 18.0, 0.20, 0.05),
-    "RS CVn": (15.1, 1.2, 13.0, 17.5, 0.85, 0.35),
-    "LPV": (13.9, 1.3, 12.5, 16.8, 1.50, 1.30),
-    "flare": (16.8, 1.0, 14.0, 18.5, 1.45, 1.20),
-    "DN": (18.2, 0.7, 16.5, 19.2, 0.20, 0.15),
-    "SN": (19.0, 0.5, 18.0, 19.8, 0.60, 0.30),
-    "QSO": (18.2, 0.8, 16.0, 19.2, 0.22, 0.15),
-}
-# how strongly each band varies against V: pulsation, spots, flares and disks are strongest in blue
-_STRENGTH = {
-    name: dict(zip("gri", strengths, strict=True))
-    for name, strengths in {
-        "EW": (1.04, 0.97, 0.94),
-        "EA": (1.03, 0.98, 0.96),
-        "RS CVn": (1.10, 0.90, 0.75),
-        "flare": (1.80, 0.50, 0.20),
-        "DN": (1.10, 0.90, 0.75),
-        "SN": (1.00, 1.00, 0.85),
-        "QSO": (1.10, 0.90, 0.80),
-    }.items()
-}
-_PULSATION = {"g": 1.20, "r": 0.85, "i": 0.67}
-
 
 def lightcurves(*, n_per_class=60, classes=taxonomy.SEVEN, cadence="crts", seed=0):
     """Return simulated light curves, the same for the same arguments.
 
-    The shapes follow the literature below; periods, amplitudes and magnitudes are drawn from
-    ranges like those of the Catalina survey (Drake et al. 2014).  Each object has a random stream
-    of its own, so that ``sim-EW-0003`` does not depend on ``n_per_class`` or ``classes``.
+    Periods, amplitudes and magnitudes are drawn from ranges like those of the Catalina survey
+    (Drake et al. 2014). Each object has a random stream of its own, so that ``sim-EW-0003`` does
+    not depend on ``n_per_class`` or ``classes``.
 
     Parameters
     ----------
-    n_per_class : int
-        Objects of each class.
+    n_per_class, seed : int
     classes : sequence of str
         Any of `CLASSES`.
     cadence : {"crts", "ztf", "kepler"}
@@ -66,7 +35,6 @@ def lightcurves(*, n_per_class=60, classes=taxonomy.SEVEN, cadence="crts", seed=
         ``kepler``: every 29.4 minutes for 90 days, band Kp.
         ``magerr`` is the reported 1-sigma error [mag]; like Catalina's own it is too large for
         bright stars on the ``crts`` cadence.
-    seed : int
 
     Returns
     -------
@@ -92,9 +60,9 @@ def lightcurves(*, n_per_class=60, classes=taxonomy.SEVEN, cadence="crts", seed=
     >>> list(lcs.index)
     ['sim-EW-0000', 'sim-EW-0001', 'sim-LPV-0000', 'sim-LPV-0001']
     """
-    unknown = [name for name in classes if name not in CLASSES]
-    if unknown:
-        raise ValueError(f"cannot simulate the class {unknown[0]!r}; choose from {list(CLASSES)}")
+    for name in classes:
+        if name not in CLASSES:
+            raise ValueError(f"cannot simulate the class {name!r}; choose from {list(CLASSES)}")
     if cadence not in CADENCES:
         raise ValueError(f"unknown cadence {cadence!r}; choose from {list(CADENCES)}")
     if n_per_class < 1:
@@ -106,23 +74,22 @@ def lightcurves(*, n_per_class=60, classes=taxonomy.SEVEN, cadence="crts", seed=
 def _star(name, number, cadence, seed):
     rng = np.random.default_rng([seed, CLASSES.index(name), number, CADENCES.index(cadence)])
     ra, dec = rng.uniform(0, 360), np.degrees(np.arcsin(rng.uniform(-0.34, 0.94)))
-    mjd, band = _SAMPLING[cadence](ra, rng)
-    centre, scatter, bright, faint, g_r, r_i = _OBSERVED[name]
+    sampling, noise = _CADENCES[cadence]
+    mjd, band = sampling(ra, rng)
+    shape, centre, scatter, bright, faint, g_r, r_i, *strengths = _CLASSES[name]
     mean = np.full(mjd.size, _normal(rng, centre, scatter, bright, faint))
     g_r, r_i = rng.normal((g_r, r_i), 0.08)
+    offsets = 0.56 * g_r, -0.44 * g_r, -0.44 * g_r - r_i
     strength = np.ones(mjd.size)
-    for key, offset in {"g": 0.56 * g_r, "r": -0.44 * g_r, "i": -0.44 * g_r - r_i}.items():
+    for key, offset, factor in zip("gri", offsets, strengths, strict=True):
         mean[band == key] += offset
-        strength[band == key] = _STRENGTH.get(name, _PULSATION)[key]
-    period, change = _SHAPES[name](mjd, strength, rng)
-    mag, magerr, limit = _NOISE[cadence](mean + change, mjd, rng)
+        strength[band == key] = factor
+    period, change = shape(mjd, strength, rng)
+    mag, magerr, limit = noise(mean + change, mjd, rng)
     keep = mag < limit
     seen = {"mjd": mjd[keep], "mag": mag[keep], "magerr": magerr[keep], "band": band[keep]}
     about = {"label": name, "ra": ra, "dec": dec, "period": period}
     return pd.DataFrame({"object_id": f"sim-{name}-{number:04d}", **about, **seen})
-
-
-# --- the shapes: (mjd, strength of each observation's band, rng) -> period, change in magnitude
 
 
 def _normal(rng, centre, scatter, low, high):
@@ -134,6 +101,9 @@ def _normal(rng, centre, scatter, low, high):
 
 def _lognormal(rng, centre, scatter, low, high):
     return np.exp(_normal(rng, np.log(centre), scatter, np.log(low), np.log(high)))
+
+
+# --- the shapes: (mjd, strength of each observation's band, rng) -> period, change in magnitude
 
 
 def _ew(mjd, strength, rng):
@@ -169,10 +139,7 @@ def _eclipse(phase, width, rng):
 
 def _sines(mjd, period, amplitudes, phases, rng):
     angle = 2 * np.pi * (mjd / period + rng.uniform())
-    return sum(
-        amplitude * np.sin(k * angle + phase)
-        for k, (amplitude, phase) in enumerate(zip(amplitudes, phases, strict=True), start=1)
-    )
+    return np.sin(np.outer(angle, 1 + np.arange(len(phases))) + phases) @ np.array(amplitudes)
 
 
 def _rrab(mjd, strength, rng):
@@ -180,7 +147,7 @@ def _rrab(mjd, strength, rng):
     period = _normal(rng, 0.575, 0.075, 0.38, 0.85)
     swing = _normal(rng, 0.70 - 2.8 * (period - 0.56), 0.18, 0.2, 1.3)
     r21, r31 = rng.normal(0.45, 0.06), rng.normal(0.30, 0.07)
-    ratios = np.array([1, r21, r31, 0.62 * r31, 0.4 * r31])
+    ratios = [1, r21, r31, 0.62 * r31, 0.4 * r31]
     p21, p31 = rng.normal(2.4, 0.15), rng.normal(5.0, 0.25)
     shape = _sines(mjd, period, ratios, [0, p21, p31, 2 * p31 - p21, 2 * p31], rng)
     return period, strength * swing / 2.35 * shape
@@ -190,8 +157,8 @@ def _rrc(mjd, strength, rng):
     """Nearly a sine: the first overtone, with a weak second harmonic."""
     period = _normal(rng, 0.33, 0.04, 0.21, 0.46)
     amplitude = _normal(rng, 0.19, 0.045, 0.07, 0.32)
-    ratios = [1, abs(rng.normal(0.12, 0.05)), abs(rng.normal(0.06, 0.03))]
-    phases = [0, rng.normal(4.7, 0.5), rng.normal(3.3, 0.8)]
+    ratios = [1, *np.abs(rng.normal([0.12, 0.06], [0.05, 0.03]))]
+    phases = [0, *rng.normal([4.7, 3.3], [0.5, 0.8])]
     return period, strength * amplitude * _sines(mjd, period, ratios, phases, rng)
 
 
@@ -202,11 +169,9 @@ def _rrd(mjd, strength, rng):
     amplitude = _normal(rng, 0.17, 0.035, 0.08, 0.28)
     ratio = rng.uniform(0.2, 0.8)
     both = 1 / (1 / period + 1 / fundamental)
-    change = (
-        _sines(mjd, period, [1, 0.15], [0, 4.7], rng)
-        + ratio * _sines(mjd, fundamental, [1, 0.2], [0, 2.4], rng)
-        + 0.2 * ratio * _sines(mjd, both, [1], [0], rng)
-    )
+    change = _sines(mjd, period, [1, 0.15], [0, 4.7], rng)
+    change += ratio * _sines(mjd, fundamental, [1, 0.2], [0, 2.4], rng)
+    change += ratio * _sines(mjd, both, [0.2], [0], rng)
     return period, strength * amplitude * change
 
 
@@ -241,18 +206,14 @@ def _lpv(mjd, strength, rng):
 
 def _flare(mjd, strength, rng):
     """Red dwarf: fast rise, two-speed decay (Davenport); one flare is made to meet a visit."""
-    first, last = mjd[0], mjd[-1]
-    number = rng.poisson(min(0.25 * (last - first), 400))
-    peaks = np.append(rng.uniform(first, last, number), rng.choice(mjd) - rng.uniform(0, 0.01))
+    number = rng.poisson(min(0.25 * np.ptp(mjd), 400))
+    peaks = np.append(rng.uniform(mjd[0], mjd[-1], number), rng.choice(mjd) - rng.uniform(0, 0.01))
     widths = 10 ** rng.uniform(-2.5, -1.3, peaks.size)
     heights = np.minimum(0.08 * (1 - rng.uniform(size=peaks.size)) ** -0.9, 6.0)
     heights[-1] = max(heights[-1], rng.uniform(0.4, 3.0))
-    excess = np.zeros(mjd.size)
-    for peak, width, height in zip(peaks, widths, heights, strict=True):
-        near = slice(*np.searchsorted(mjd, [peak - width, peak + 15 * width]))
-        x = (mjd[near] - peak) / width
-        decay = 0.689 * np.exp(-1.6 * x.clip(0)) + 0.303 * np.exp(-0.278 * x.clip(0))
-        excess[near] += height * np.where(x < 0, 1 + x, decay)
+    x = (mjd[:, None] - peaks) / widths
+    decay = 0.689 * np.exp(-1.6 * x.clip(0)) + 0.303 * np.exp(-0.278 * x.clip(0))
+    excess = np.where(x < 0, (1 + x).clip(0), decay) @ heights
     return np.nan, -2.5 * np.log10(1 + strength * excess)
 
 
@@ -262,10 +223,9 @@ def _dwarf_nova(mjd, strength, rng):
     change = rng.normal(0, rng.uniform(0.08, 0.25), mjd.size)
     now = mjd.min() - wait * rng.uniform()
     while now < mjd.max():
-        length = rng.uniform(2, 12)
-        height = swing * rng.uniform(0.7, 1.0)
+        length, height = rng.uniform(2, 12), swing * rng.uniform(0.7, 1.0)
         x = mjd - now
-        change -= height * np.clip(x, 0, 1) * np.exp(-(x - length).clip(0) / 2)
+        change -= height * x.clip(0, 1) * np.exp(-(x - length).clip(0) / 2)
         now += length + wait * rng.uniform(0.6, 1.4)
     return np.nan, strength * change
 
@@ -286,19 +246,28 @@ def _quasar(mjd, strength, rng):
     """Damped random walk, exact on the given times; tau [day] and the long-term scatter [mag]."""
     tau, scatter = 10 ** rng.uniform(1.7, 3.1), _lognormal(rng, 0.17, 0.4, 0.06, 0.5)
     decay = np.exp(-np.diff(mjd, prepend=-np.inf) / tau)
-    kicks = np.sqrt(1 - decay**2) * rng.normal(size=mjd.size)
-    walk = np.empty(mjd.size)
-    level = 0.0
-    for i in range(mjd.size):
-        level = decay[i] * level + kicks[i]
-        walk[i] = level
+    walk = np.sqrt(1 - decay**2) * rng.normal(size=mjd.size)
+    for i in range(1, mjd.size):
+        walk[i] += decay[i] * walk[i - 1]
     return np.nan, strength * scatter * walk
 
 
-_SHAPES = {
-    "EW": _ew, "EA": _ea, "RRab": _rrab, "RRc": _rrc, "RRd": _rrd, "RS CVn": _rs_cvn, "LPV": _lpv,
-    "flare": _flare, "DN": _dwarf_nova, "SN": _supernova, "QSO": _quasar,
-}  # fmt: skip
+# shape; centre, scatter, brightest and faintest mean magnitude; g - r, r - i; how strongly g, r and
+# i vary against V: pulsation, spots, flares and disks are strongest in blue
+_CLASSES = {
+    "EW": (_ew, 15.8, 1.5, 13.0, 18.5, 0.60, 0.22, 1.04, 0.97, 0.94),
+    "EA": (_ea, 15.8, 1.5, 13.0, 18.5, 0.55, 0.20, 1.03, 0.98, 0.96),
+    "RRab": (_rrab, 17.0, 1.6, 13.5, 19.0, 0.28, 0.08, 1.20, 0.85, 0.67),
+    "RRc": (_rrc, 16.4, 1.5, 13.2, 18.8, 0.18, 0.04, 1.20, 0.85, 0.67),
+    "RRd": (_rrd, 15.4, 1.4, 13.0, 18.0, 0.20, 0.05, 1.20, 0.85, 0.67),
+    "RS CVn": (_rs_cvn, 15.1, 1.2, 13.0, 17.5, 0.85, 0.35, 1.10, 0.90, 0.75),
+    "LPV": (_lpv, 13.9, 1.3, 12.5, 16.8, 1.50, 1.30, 1.20, 0.85, 0.67),
+    "flare": (_flare, 16.8, 1.0, 14.0, 18.5, 1.45, 1.20, 1.80, 0.50, 0.20),
+    "DN": (_dwarf_nova, 18.2, 0.7, 16.5, 19.2, 0.20, 0.15, 1.10, 0.90, 0.75),
+    "SN": (_supernova, 19.0, 0.5, 18.0, 19.8, 0.60, 0.30, 1.00, 1.00, 0.85),
+    "QSO": (_quasar, 18.2, 0.8, 16.0, 19.2, 0.22, 0.15, 1.10, 0.90, 0.80),
+}
+CLASSES = tuple(_CLASSES)
 
 # --- the cadences: (ra, rng) -> mjd, band; nights are those when the Sun is far from ``ra``
 
@@ -330,12 +299,10 @@ def _ztf(ra, rng):
 
 
 def _kepler(ra, rng):
-    mjd = 55000.0 + np.arange(0, 90, 29.4244 / 1440)
-    mjd = mjd[np.abs((mjd - 55000) % 31 - 31) > 0.9]
+    days = np.arange(0, 90, 29.4244 / 1440)
+    mjd = 55000.0 + days[days % 31 < 30.1]
     return mjd, np.full(mjd.size, "Kp")
 
-
-_SAMPLING = {"crts": _crts, "ztf": _ztf, "kepler": _kepler}
 
 # --- the noise: (mag, mjd, rng) -> observed mag, reported magerr, faintest mag that is seen
 
@@ -349,14 +316,14 @@ def _crts_noise(mag, mjd, rng):
     return mag, reported * np.exp(rng.normal(0, 0.04, mag.size)), 20.5
 
 
-def _ztf_noise(mag, mjd, rng):
-    magerr = np.hypot(0.012, 0.10 * 10 ** (0.3 * (mag - 19.5)))
-    return mag + magerr * rng.normal(size=mag.size), magerr, 21.0
+def _honest_noise(floor, scale, slope, reference, limit, mag, mjd, rng):
+    magerr = np.hypot(floor, scale * 10 ** (slope * (mag - reference)))
+    return mag + magerr * rng.normal(size=mag.size), magerr, limit
 
 
-def _kepler_noise(mag, mjd, rng):
-    magerr = np.hypot(1e-4, 2e-4 * 10 ** (0.25 * (mag - 14)))
-    return mag + magerr * rng.normal(size=mag.size), magerr, 25.0
-
-
-_NOISE = {"crts": _crts_noise, "ztf": _ztf_noise, "kepler": _kepler_noise}
+_CADENCES = {
+    "crts": (_crts, _crts_noise),
+    "ztf": (_ztf, partial(_honest_noise, 0.012, 0.10, 0.3, 19.5, 21.0)),
+    "kepler": (_kepler, partial(_honest_noise, 1e-4, 2e-4, 0.25, 14.0, 25.0)),
+}
+CADENCES = tuple(_CADENCES)

@@ -89,63 +89,33 @@ SEVEN = ("EW", "EA", "RRab", "RRc", "RRd", "RS CVn", "LPV")
 SYNONYMS = {
     "crts": {"beta_lyrae": "EB", "Cep_II": "T2CEP"},
     "asas": {
-        "Beta_Cephei": "BCEP",
-        "Beta_Lyrae": "EB",
-        "Beta_Persei": "EA",
-        "ChemPeculiar": "ACV",
-        "ClassT_Tauri": "CTTS",
-        "Classical_Cepheid": "DCEP",
-        "Delta_Scuti": "DSCT",
-        "Ellipsoidal": "ELL",
-        "Herbig_AEBE": "HAeBe",
-        "MultiMode_Cepheid": "DCEP(B)",
-        "PopII_Cepheid": "T2CEP",
-        "Pulsating_Be": "Be",
-        "RR_Lyrae_DM": "RRd",
-        "RR_Lyrae_FM": "RRab",
-        "RR_Lyrae_FO": "RRc",
-        "RV_Tauri": "RV Tau",
-        "S_Doradus": "SDOR",
-        "Semireg_PV": "SRV",
-        "W_Ursae_Maj": "EW",
-        "Weakline_T_Tauri": "WTTS",
+        "Beta_Cephei": "BCEP", "Beta_Lyrae": "EB", "Beta_Persei": "EA", "ChemPeculiar": "ACV",
+        "ClassT_Tauri": "CTTS", "Classical_Cepheid": "DCEP", "Delta_Scuti": "DSCT",
+        "Ellipsoidal": "ELL", "Herbig_AEBE": "HAeBe", "MultiMode_Cepheid": "DCEP(B)",
+        "PopII_Cepheid": "T2CEP", "Pulsating_Be": "Be", "RR_Lyrae_DM": "RRd", "RR_Lyrae_FM": "RRab",
+        "RR_Lyrae_FO": "RRc", "RV_Tauri": "RV Tau", "S_Doradus": "SDOR", "Semireg_PV": "SRV",
+        "W_Ursae_Maj": "EW", "Weakline_T_Tauri": "WTTS",
     },
     "ztf": {
-        "AP": "ACV",
-        "BetaLyr": "EB",
-        "Blackwidow pulsar": "spider",
-        "Blazkho": "Blazhko",
-        "Cepheid": "DCEP",
-        "CEPII": "T2CEP",
-        "DAB": "ZZ",
-        "DAV": "ZZ",
-        "DeltaScuti": "DSCT",
-        "ELMV": "ZZ",
-        "MSMS EA": "EA",
-        "PNNV": "ZZ",
-        "Redback pulsar": "spider",
-        "Rotator": "ROT",
-        "RRlyr ab": "RRab",
-        "RRlyr c": "RRc",
-        "RRlyr d": "RRd",
-        "WUma": "EW",
-        "eclipsing WD+RD": "PCEB",
-        "eclipsing dWD": "DWD",
-        "eclipsing sdB+RD": "PCEB",
+        "AP": "ACV", "BetaLyr": "EB", "Blackwidow pulsar": "spider", "Blazkho": "Blazhko",
+        "Cepheid": "DCEP", "CEPII": "T2CEP", "DAB": "ZZ", "DAV": "ZZ", "DeltaScuti": "DSCT",
+        "ELMV": "ZZ", "MSMS EA": "EA", "PNNV": "ZZ", "Redback pulsar": "spider", "Rotator": "ROT",
+        "RRlyr ab": "RRab", "RRlyr c": "RRc", "RRlyr d": "RRd", "WUma": "EW",
+        "eclipsing WD+RD": "PCEB", "eclipsing dWD": "DWD", "eclipsing sdB+RD": "PCEB",
         "hotBLAP": "BLAP",
     },
     "simulated": {},
-}
+}  # fmt: skip
 
 
-def _paths(tree, above=(ROOT,)):
+def _paths(tree, above=()):
     for name, below in tree.items():
         yield (*above, name)
         if isinstance(below, dict):
             yield from _paths(below, (*above, name))
 
 
-PATHS = {names[-1]: names for names in _paths(TREE)}
+PATHS = {names[-1]: names for names in _paths({ROOT: TREE})}
 CLASSES = tuple(name for name, names in PATHS.items() if len(names) == 4)
 
 
@@ -177,18 +147,15 @@ def harmonize(labels, survey="any"):
     """
     if survey != "any" and survey not in SYNONYMS:
         raise ValueError(f"unknown survey {survey!r}; choose one of {['any', *SYNONYMS]}")
-    surveys = SYNONYMS if survey == "any" else [survey]
     names = {name: name for name in CLASSES}
-    for each in surveys:
+    for each in SYNONYMS if survey == "any" else [survey]:
         names |= SYNONYMS[each]
     known = {_key(name): cls for name, cls in names.items()}
     labels = list(labels)
     for row, label in enumerate(labels, start=1):
         if _key(label) not in known:
-            raise ValueError(
-                f"unknown {survey} label {label!r} in row {row}; "
-                f"nearest known: {_nearest(label, names)}"
-            )
+            said = f"unknown {survey} label {label!r} in row {row}"
+            raise ValueError(f"{said}; nearest known: {_nearest(label, names)}")
     return [known[_key(label)] for label in labels]
 
 
@@ -205,8 +172,6 @@ def path(cls):
     >>> path("EW")
     ['variable', 'extrinsic', 'eclipsing', 'EW']
     """
-    if cls == ROOT:
-        return [ROOT]
     if cls not in PATHS:
         raise ValueError(f"unknown class {cls!r}; nearest known: {_nearest(cls, PATHS)}")
     return list(PATHS[cls])
@@ -220,5 +185,4 @@ def parent(cls):
     >>> parent("RRab")
     'pulsating'
     """
-    above = path(cls)[:-1]
-    return above[-1] if above else None
+    return [None, *path(cls)][-2]

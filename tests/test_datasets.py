@@ -499,11 +499,19 @@ def test_a_negative_number_is_refused():
         datasets.load("simulated", n_per_class=-1)
 
 
-def test_a_draw_needs_labels(tmp_path):
+def test_a_draw_without_labels_is_of_all(tmp_path):
     path = tmp_path / "mine.csv"
-    path.write_text("object_id,mjd,mag,magerr\n1,55000,15,0.1\n")
-    with pytest.raises(ValueError, match="n_per_class needs a column 'label'"):
-        datasets.load(path, n_per_class=3)
+    rows = "".join(f"{k},55000,15,0.1\n" for k in range(9))
+    path.write_text("object_id,mjd,mag,magerr\n" + rows)
+    assert len(datasets.load(path, n_per_class=3)) == 3
+
+
+def test_what_the_door_dropped_is_said_again_from_the_cache(server, cache, caplog):
+    datasets.load("tiny")
+    caplog.clear()
+    lcs = datasets.load("tiny")
+    dropped = any(lcs.attrs["dropped"].values())
+    assert ("tiny, cleaned when first read:" in caplog.text) == dropped
 
 
 # real data

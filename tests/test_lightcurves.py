@@ -508,7 +508,10 @@ def kepler_file(path, mission="KEPLER", **columns):
 )
 def test_kepler_and_tess_files(tmp_path, caplog, mission, band, start, zero_point):
     lcs = lightcurves.read(kepler_file(tmp_path / "llc.fits", mission))
-    assert caplog.messages == ["cleaned 5 observations: 2 non-finite, 1 flagged"]
+    assert caplog.messages == [
+        "left out 1 cadences that the mission flags as useless",
+        "cleaned 4 observations: 2 non-finite",
+    ]
     assert lcs.index.to_list() == ["KIC 1234567"]
     assert lcs.loc["KIC 1234567", ["ra", "dec"]].to_list() == [290.5, 44.5]
     assert lightcurves.one_band(lcs) == band

@@ -99,18 +99,30 @@ def test_atlas_takes_real_data(name, tmp_path):
     assert run.status == "done", run.failure
 
 
+@by_name
 @pytest.mark.slow
-def test_atlas_takes_a_file_without_labels(tmp_path, one_band_lcs):
+def test_takes_a_small_file_without_labels(path, tmp_path, one_band_lcs):
+    """Four objects, the first with one observation: nothing to classify, rank or map."""
+    few = one_band_lcs.iloc[:4].copy()
+    flat = few["lightcurve"].nest.to_flat().reset_index(names="object_id")
+    flat = flat[(flat["object_id"] != few.index[0]) | ~flat["object_id"].duplicated()]
+    flat.to_csv(tmp_path / "my few.csv", index=False)
+    given = {"dataset": str(tmp_path / "my few.csv")}
+    run = workflows.run(path, given, out=tmp_path / "run", progress=False)
+    assert run.status == "done", run.failure
+    assert run.results["n_objects"] == 4
+
+
+@pytest.mark.slow
+def test_atlas_takes_labels_of_ones_own(tmp_path, one_band_lcs):
     from skynb import lightcurves
 
-    path = tmp_path / "mine.parquet"
-    lightcurves.write(one_band_lcs[["lightcurve"]], path)
-    run = workflows.run(
-        FOLDER / "atlas.ipynb", {"dataset": str(path)}, out=tmp_path, progress=False
-    )
+    mine = one_band_lcs.assign(label=["mine", "yours", "theirs"] * 7)
+    lightcurves.write(mine, tmp_path / "mine.parquet")
+    given = {"dataset": str(tmp_path / "mine.parquet"), "n_trees": 20, "n_folds": 3}
+    run = workflows.run(FOLDER / "atlas.ipynb", given, out=tmp_path / "run", progress=False)
     assert run.status == "done", run.failure
-    assert run.results["n_objects"] == len(one_band_lcs)
-    assert run.results["accuracy"] is None
+    assert run.results["n_classes"] == 3
 
 
 def test_same_environment_for_conda_and_binder():
