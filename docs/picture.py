@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-N_ROWS = 5  # objects of the class grid to show
+N_ROWS = 7  # objects of the class grid to show
 
 
 def main(report="runs/atlas/atlas.html", picture="docs/atlas.png"):
@@ -25,7 +25,7 @@ def main(report="runs/atlas/atlas.html", picture="docs/atlas.png"):
     rows = [figure for figure in figures[1:] if figure.height <= 400]
     grid = _stack([_stack(rows[k : k + 3], 0) for k in range(0, 3 * N_ROWS, 3)], 1)
     sheet = _stack([_stack(square[-2:], 1), grid], 0)
-    sheet.convert("P", palette=Image.Palette.ADAPTIVE, colors=64).save(picture, optimize=True)
+    sheet.convert("P", palette=Image.Palette.ADAPTIVE, colors=256).save(picture, optimize=True)
 
 
 def _stack(pictures, axis):

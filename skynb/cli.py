@@ -114,8 +114,9 @@ def show_info(options) -> int:
         print(about["question"])
     rows = [(p.name, f"{p.type} = {p.default!r}", p.help) for p in about["parameters"].values()]
     _print_table(rows or [("it has no parameters",)])
-    for key, value in about["cost"].items():
-        print(f"{key}: {value}")
+    units = {"max_seconds": "s", "max_memory_mb": "MB"}
+    if about["cost"]:
+        print("cost: at most", ", ".join(f"{n:g} {units[key]}" for key, n in about["cost"].items()))
     return 0
 
 
@@ -142,6 +143,7 @@ def show_data(options) -> int:
     for key, value in datasets.info(options.name).items():
         text = value if isinstance(value, str) else json.dumps(value, default=str)
         print(f"{key}: {text}")
+    print(f"cache: {datasets.cache_dir()}")
     return 0
 
 
@@ -149,7 +151,7 @@ def fetch_data(options) -> int:
     from skynb import datasets
 
     fetched = datasets.fetch(options.name)
-    for path in fetched if isinstance(fetched, (list, tuple)) else [fetched]:
+    for path in fetched or [f"{options.name}: made on the spot, there is nothing to fetch"]:
         print(path)
     return 0
 
@@ -157,7 +159,13 @@ def fetch_data(options) -> int:
 def clear_data(options) -> int:
     from skynb import datasets
 
+    def n_bytes():
+        return sum(path.stat().st_size for path in cache.rglob("*") if path.is_file())
+
+    cache = datasets.cache_dir()
+    before = n_bytes()
     datasets.clear(options.name)
+    print(f"{(before - n_bytes()) / 1e6:.1f} MB freed in {cache}")
     return 0
 
 

@@ -13,6 +13,7 @@ ApJ, 892, 112 (the error-aware images).
 
 import dataclasses
 import functools
+import hashlib
 import math
 from concurrent.futures import ThreadPoolExecutor
 
@@ -53,7 +54,7 @@ class Grid:
     Examples
     --------
     >>> Grid(dm=(-1, 0, 1), dt=(0, 1, 10, 100))
-    Grid(2 dm bins in -1 .. 1 mag, 3 dt bins in 0 .. 100 day, 'counts')
+    Grid(2 dm from -1 to 1 mag, 3 dt from 0 to 100 d, counts, 931f88)
     """
 
     dm: tuple
@@ -76,10 +77,11 @@ class Grid:
             )
 
     def __repr__(self):
+        edges = hashlib.sha1(repr((self.dm, self.dt)).encode(), usedforsecurity=False).hexdigest()
         return (
-            f"Grid({self.shape[0]} dm bins in {self.dm[0]:g} .. {self.dm[-1]:g} mag, "
-            f"{self.shape[1]} dt bins in {self.dt[0]:g} .. {self.dt[-1]:g} day, "
-            f"{self.normalization!r}{', spread by errors' if self.spread else ''})"
+            f"Grid({self.shape[0]} dm from {self.dm[0]:g} to {self.dm[-1]:g} mag, "
+            f"{self.shape[1]} dt from {self.dt[0]:g} to {self.dt[-1]:g} d, "
+            f"{self.normalization}{' spread by errors' if self.spread else ''}, {edges[:6]})"
         )
 
     @property
@@ -100,23 +102,38 @@ class Grid:
         """Return the grid that :meth:`to_dict` wrote."""
         return cls(**saved)
 
-    def check(self, images):
-        """Return ``images``, shape (n_objects, n_dm, n_dt), if they can be of this grid.
+    def check(self, other):
+        """Return ``other``, images or a grid, if it is of this grid.
+
+        Values show only gross differences: another normalization mostly, other edges never. So
+        models and files carry the grid itself (`to_dict`), and it is the grids to compare.
+
+        Parameters
+        ----------
+        other : Grid, dict of to_dict, or array, shape (n_objects, n_dm, n_dt)
 
         Raises
         ------
         ValueError
-            Another shape, or values that this normalization cannot give.
+            Another grid; images of another shape, or with values that this grid cannot give:
+            integers under all but plain counts, fractions under these, wrong sums or maxima.
         """
-        images = np.asarray(images)
+        if isinstance(other, Grid | dict):
+            grid = Grid.from_dict(other) if isinstance(other, dict) else other
+            if grid != self:
+                raise ValueError(f"{grid} is not {self}; make the images with one of them")
+            return other
+        images = np.asarray(other)
         if images.ndim != 3 or images.shape[1:] != self.shape:
             raise ValueError(
                 f"images of shape {images.shape} are not (n_objects, {self.shape[0]}, "
                 f"{self.shape[1]}) of {self}; make them with this grid"
             )
         if not (np.all(images >= 0) and _possible(images, self)):
+            spread = " spread by errors" if self.spread else ""
             raise ValueError(
-                f"these values cannot be {self.normalization!r}; make the images with {self}"
+                f"these values cannot be {self.normalization!r}{spread}; make the images with "
+                f"{self}"
             )
         return images
 
@@ -124,8 +141,13 @@ class Grid:
 def _possible(images, grid):
     """Return whether the values keep what the normalization promises."""
     flat = images.reshape(len(images), -1)
-    if grid.normalization == "counts":
-        return grid.spread or bool(np.all(images == np.floor(images)))
+    if grid.normalization == "counts" and not grid.spread:
+        return bool(np.all(images == np.floor(images)))
+    if images.dtype.kind in "iub":
+        return False
+    if grid.normalization == "counts":  # few pairs, or a single dm cell, may give whole numbers
+        few = grid.shape[0] == 1 or flat.sum(dtype=float) < 100
+        return few or not np.all(images == np.floor(images))
     if grid.normalization == "pairs255":
         return bool(np.all(flat.sum(axis=1, dtype=float) <= 255.01))
     total = {

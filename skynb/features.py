@@ -1,15 +1,18 @@
 """Features: one row of numbers per light curve, the same for every object, for any learner.
 
 Non-periodic features come from the light-curve package in one call over the table's own Arrow
-buffers, and from a kernel here where it has none; periodic ones from `skynb.periods`.
+buffers, and from a kernel here where it has none; percentiles are of fluxes relative to the median,
+so that a shift of the magnitudes changes nothing; periodic ones from `skynb.periods`.
 """
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, pairwise
 
 import light_curve
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numba import njit
 
 from skynb import lightcurves
@@ -48,12 +51,6 @@ EXTRACTED = {
         ("error of that slope [mag/day]", _LIGHT_CURVE),
         ("reduced chi-squared about that line", _LIGHT_CURVE),
     ],
-    **{
-        light_curve.MagnitudePercentageRatio(0.5 - wide / 200, 0.05): [
-            (f"flux percentile ratio mid{wide}, of magnitudes as they are", _RICHARDS)
-        ]
-        for wide in (20, 35, 50, 65, 80)
-    },
     light_curve.MaximumSlope(): [("largest step over its time [mag/day]", _RICHARDS)],
     light_curve.Mean(): [("unweighted [mag]", _LIGHT_CURVE)],
     light_curve.Median(): [("[mag]", _LIGHT_CURVE)],
@@ -61,12 +58,6 @@ EXTRACTED = {
     light_curve.MedianBufferRangePercentage(0.1): [("share within range/20 of it", _RICHARDS)],
     light_curve.MedianBufferRangePercentage(0.2): [("share within range/10 of it", _DISANTO)],
     light_curve.PercentAmplitude(): [("largest distance from the median [mag]", _RICHARDS)],
-    light_curve.PercentDifferenceMagnitudePercentile(0.05): [
-        ("5 % to 95 % over the median, of magnitudes as they are", _RICHARDS)
-    ],
-    light_curve.PercentDifferenceMagnitudePercentile(0.1): [
-        ("10 % to 90 % over the median, of magnitudes as they are", _DISANTO)
-    ],
     light_curve.ReducedChi2(): [("reduced, about the weighted mean", _LIGHT_CURVE)],
     light_curve.Roms(): [("mean distance from the median over magerr", "Enoch et al. 2003, AJ")],
     light_curve.Skew(): [("unbiased G1; positive for faint excursions", _RICHARDS)],
@@ -79,11 +70,31 @@ EXTRACTED = {
         ("share of the brighter", _OTSU),
     ],
 }
+"""light-curve's feature of magnitudes -> (convention, source) of each of its columns."""
+
+FROM_FLUX = {
+    **{
+        light_curve.MagnitudePercentageRatio(0.5 - wide / 200, 0.05): (
+            f"flux_percentile_ratio_mid{wide}",
+            f"middle {wide} % over 5 % to 95 %, of fluxes",
+        )
+        for wide in (20, 35, 50, 65, 80)
+    },
+    light_curve.PercentDifferenceMagnitudePercentile(0.05): (
+        "percent_difference_flux_percentile",
+        "5 % to 95 % over the median, of fluxes",
+    ),
+}
+"""light-curve's feature, given 10 ** (-0.4 (mag - median)) for magnitudes -> (name, convention)."""
+
 _EXTRACTOR = light_curve.Extractor(*EXTRACTED)
+_FLUX_EXTRACTOR = light_curve.Extractor(*FROM_FLUX)
+_MEDIAN = _EXTRACTOR.names.index("median")
 _OWN = {
     "stetson_J": ("consecutive pairs closer than 1 day, equal weights", _STETSON),
     "pair_slope_trend": ("rising less falling share of the last 30 steps", _RICHARDS),
 }
+_NAMES = [*_EXTRACTOR.names, *(name for name, _ in FROM_FLUX.values()), *_OWN]
 _FOUND = {
     "log_period": "log10 of the period [day]",
     "log_peak_period": "log10 of the period P of the strongest sine [day]",
@@ -101,6 +112,7 @@ _FOUND = {
 
 CONVENTIONS = {
     **dict(zip(_EXTRACTOR.names, chain(*EXTRACTED.values()), strict=True)),
+    **{name: (text, _RICHARDS) for name, text in FROM_FLUX.values()},
     **_OWN,
     **{name: (text, "skynb.periods") for name, text in (_FOUND | SHAPE).items()},
 }
@@ -146,37 +158,59 @@ def extract(lcs, *, periods=None, progress=True):
 
 def _without_period(lcs):
     """Return the non-periodic features of a table in one band."""
+    if len(lcs) == 0:
+        return pd.DataFrame(columns=_NAMES, index=lcs.index, dtype=float)
     arrays = lightcurves.arrays(lcs)
     own = np.full((len(lcs), len(_OWN)), np.nan)
-    _measure(arrays.offsets, arrays.mjd, arrays.mag, arrays.magerr, own)
-    if len(lcs) == 0:
-        return pd.DataFrame(columns=[*_EXTRACTOR.names, *_OWN], index=lcs.index, dtype=float)
-    extracted = _EXTRACTOR.many(
-        lcs["lightcurve"].array.list_array,
-        arrow_fields={"t": "mjd", "m": "mag", "sigma": "magerr"},
-        fill_value=np.nan,
-        sorted=True,
-        check=False,
-    )
-    table = np.hstack([extracted, own])
+    options = {"fill_value": np.nan, "sorted": True, "check": False}
+    with ThreadPoolExecutor(1) as beside:
+        measured = beside.submit(
+            _measure, arrays.offsets, arrays.mjd, arrays.mag, arrays.magerr, own
+        )
+        extracted = _EXTRACTOR.many(
+            lcs["lightcurve"].array.list_array,
+            arrow_fields={"t": "mjd", "m": "mag", "sigma": "magerr"},
+            **options,
+        )
+        from_flux = _FLUX_EXTRACTOR.many(
+            _fluxes(arrays, extracted[:, _MEDIAN]), arrow_fields={"t": "t", "m": "m"}, **options
+        )
+        measured.result()
+    table = np.hstack([extracted, from_flux, own])
     table[~np.isfinite(table)] = np.nan
-    return pd.DataFrame(table, index=lcs.index, columns=[*_EXTRACTOR.names, *_OWN])
+    return pd.DataFrame(table, index=lcs.index, columns=_NAMES)
+
+
+def _fluxes(arrays, median):
+    """Return times and fluxes over that of the median magnitude, as light-curve takes them."""
+    flux = arrays.mag - np.repeat(median, np.diff(arrays.offsets))
+    flux *= -0.4 * math.log(10)
+    with np.errstate(over="ignore"):
+        np.exp(flux, out=flux)
+    rows = pa.StructArray.from_arrays([pa.array(arrays.mjd), pa.array(flux)], ["t", "m"])
+    return pa.LargeListArray.from_arrays(arrays.offsets, rows)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _measure(offsets, mjd, mag, magerr, own):
+    sigmas = np.empty(np.diff(offsets).max())
     for k in range(offsets.size - 1):
         a, b = offsets[k], offsets[k + 1]
         if b - a < 2:
             continue
-        total, weight = 0.0, 0.0
+        total, weight, first = 0.0, 0.0, mag[a]
         for i in range(a, b):
-            total += (mag[i] - mag[a]) / magerr[i] ** 2
-            weight += 1.0 / magerr[i] ** 2
-        mean, total, n_pairs, i = mag[a] + total / weight, 0.0, 0, a
+            inverse = 1.0 / magerr[i]
+            sigmas[i - a] = inverse
+            total += (mag[i] - first) * inverse * inverse
+            weight += inverse * inverse
+        mean, total, n_pairs = first + total / weight, 0.0, 0
+        for i in range(a, b):
+            sigmas[i - a] *= mag[i] - mean
+        i = a
         while i < b - 1:
             if mjd[i + 1] - mjd[i] < 1.0:
-                product = (mag[i] - mean) / magerr[i] * (mag[i + 1] - mean) / magerr[i + 1]
+                product = sigmas[i - a] * sigmas[i + 1 - a]
                 total += math.copysign(math.sqrt(abs(product)), product)
                 n_pairs += 1
                 i += 1

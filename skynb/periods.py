@@ -147,7 +147,7 @@ def search(lcs, *, max_frequency=MAX_FREQUENCY, n_jobs=None, progress=True):
     0.735 to 0.755.
 
     ``period`` is twice ``peak_period`` if the fitted curve has minima sharper than its maxima
-    (skewness above 0.2) and ``peak_period`` is below 2.5 d, or it is below 0.25 d and the maxima
+    (skewness above 0.3) and ``peak_period`` is below 2.5 d, or it is below 0.25 d and the maxima
     are not sharper (skewness above -0.2, no pulsation).
 
     Parameters
@@ -396,7 +396,7 @@ def _found(t, y, w, max_frequency):
     frequency, b, rest = _leftover(t, y, w, frequency)
     skew = _skew(_on_circle(b))
     row["peak_period"] = row["period"] = 1.0 / frequency
-    if (skew > 0.2 and frequency > 0.4) or (skew > -0.2 and frequency > 4.0):
+    if (skew > 0.3 and frequency > 0.4) or (skew > -0.2 and frequency > 4.0):
         row["period"] = 2.0 / frequency
     noise = math.sqrt(max(1.0 - row["power"], 0.0) / (2.0 * max(row["power"], 1e-12)))
     row["period_error"] = (

@@ -39,7 +39,10 @@ CLASS_COLORS = {
     "SN": "#999933",
     "QSO": "#555555",
 }
-OTHER_COLORS = ("#117733", "#aa4499", "#b15928", "#6a3d9a", "#a6761d", "#e7298a", "#1f3b73")
+OTHER_COLORS = (  # far from those above and each other, also to eyes without red or green cones
+    *("#662200", "#0077ff", "#886633", "#77bb66", "#992288", "#8899ff"),
+    *("#335533", "#bb1100", "#7744cc", "#cc33bb", "#dd5566", "#55bbcc"),
+)
 OTHER_MARKERS = ("circle", "square", "triangle", "diamond", "inverted_triangle", "star", "hex")
 N_DRAWN = 5000  # observations of one band drawn one by one
 _FRAME = {"frame_width": 360, "frame_height": 230, "axiswise": True}
@@ -222,7 +225,13 @@ def confusion(matrix, classes):
     cells = hv.HeatMap(table, ["predicted", "true"], ["fraction", "objects"])
     numbers = hv.Labels(table, ["predicted", "true"], ["text", "ink"])
     return (
-        cells.opts(cmap="Blues", clim=(0, 1), colorbar=True, clabel="share", tools=["hover"])
+        cells.opts(
+            cmap="Blues",
+            clim=(0, 1),
+            colorbar=True,
+            clabel="share of the true class",
+            tools=["hover"],
+        )
         * numbers.opts(text_color="ink", text_font_size="9pt")
     ).opts(
         frame_width=side,
@@ -275,6 +284,8 @@ def embedding(xy, labels=None, *, axes=("t-SNE 1", "t-SNE 2"), object_id=None, s
         table["label"] = named.astype("category")
         colors = class_colors(table["label"].cat.categories)
         how = {"aggregator": datashader.count_cat("label"), "color_key": colors}
+        if len(colors) == 1:  # which datashader would leave blank
+            how = {"aggregator": datashader.count(), "cmap": list(colors.values())}
     margin = 0.05 * np.ptp(xy, axis=0) + 1e-9
     x_range, y_range = zip(xy.min(axis=0) - margin, xy.max(axis=0) + margin, strict=True)
     how |= {"x_range": x_range, "y_range": y_range, "width": side, "height": side}
@@ -442,8 +453,11 @@ def _blank():
 
 
 def _class_names(table, kdims, colors):
-    """Return each class's name at the median position of its members, moved apart in y."""
-    middle = table.groupby("label", observed=True)[["x", "y"]].median().sort_values("y")
+    """Return each class's name at the member nearest to their median, moved apart in y."""
+    xy, label = table[["x", "y"]], table["label"]
+    off = ((xy - xy.groupby(label, observed=True).transform("median")) ** 2).sum(axis=1)
+    nearest = off.groupby(label, observed=True).idxmin()
+    middle = table.loc[nearest].set_index("label")[["x", "y"]].sort_values("y")
     width, height = 0.16 * np.ptp(table["x"]), 0.05 * np.ptp(table["y"])
     names = []
     for label, (x, y) in middle.iterrows():

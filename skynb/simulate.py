@@ -154,11 +154,11 @@ def _rrab(mjd, strength, rng):
 
 
 def _rrc(mjd, strength, rng):
-    """Nearly a sine: the first overtone, with a weak second harmonic."""
+    """Nearly a sine that rises faster: the first overtone, sine-series phases as Catalina has."""
     period = _normal(rng, 0.33, 0.04, 0.21, 0.46)
     amplitude = _normal(rng, 0.19, 0.045, 0.07, 0.32)
     ratios = [1, *np.abs(rng.normal([0.12, 0.06], [0.05, 0.03]))]
-    phases = [0, *rng.normal([4.7, 3.3], [0.5, 0.8])]
+    phases = [0, *rng.normal([3.2, 6.2], [0.4, 0.8])]
     return period, strength * amplitude * _sines(mjd, period, ratios, phases, rng)
 
 
@@ -169,7 +169,7 @@ def _rrd(mjd, strength, rng):
     amplitude = _normal(rng, 0.17, 0.035, 0.08, 0.28)
     ratio = rng.uniform(0.2, 0.8)
     both = 1 / (1 / period + 1 / fundamental)
-    change = _sines(mjd, period, [1, 0.15], [0, 4.7], rng)
+    change = _sines(mjd, period, [1, 0.15], [0, 3.2], rng)
     change += ratio * _sines(mjd, fundamental, [1, 0.2], [0, 2.4], rng)
     change += ratio * _sines(mjd, both, [0.2], [0], rng)
     return period, strength * amplitude * change

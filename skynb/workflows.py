@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import difflib
+import errno
 import html
 import io
 import json
@@ -192,14 +193,16 @@ def run(notebook, parameters=None, *, out=None, progress=True) -> Run:
     receives the executed notebook, saved after each cell, the report, the artifacts and, last and
     whole, ``results.json``: where it lies the run is over. What an earlier run left there is
     replaced. A notebook that fails does not raise: ``status`` and ``error`` say so, and everything
-    up to there is kept. Ctrl-C is recorded the same way and then raised again.
+    up to there is kept. Ctrl-C and SIGTERM are recorded the same way and then raised again, as
+    KeyboardInterrupt.
 
     Raises
     ------
     FileNotFoundError
         If there is no such notebook.
     ValueError
-        If a parameter is unknown or of the wrong type; nothing has run then.
+        If a parameter is unknown or of the wrong type, or ``out`` holds files of one's own or is
+        being written by another run; nothing has run then.
     OSError
         If ``out`` cannot be written; nothing has run then.
     """
@@ -210,14 +213,17 @@ def run(notebook, parameters=None, *, out=None, progress=True) -> Run:
     finished = Run(Path(out or Path("runs", source.stem)), source.stem, versions=_versions())
     finished.parameters = {p.name: p.default for p in known.values()} | given
     nb = _parameterize(nb, given)
-    _prepare(finished, source)
-    _save(nb, finished)
-    try:
-        _execute(nb, finished, progress)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(finished.failure) from None
-    finally:
-        _finish(finished, nb)
+    _refuse_foreign(finished, source)
+    with _locked(finished), _terminable():
+        _empty(finished)
+        _save(nb, finished)
+        try:
+            _execute(nb, finished, progress)
+        except KeyboardInterrupt:
+            _blame(finished, "interrupted")
+            raise KeyboardInterrupt(finished.failure) from None
+        finally:
+            _finish(finished, nb)
     return finished
 
 
@@ -375,9 +381,11 @@ def _check(known, given, name) -> dict:
             raise ValueError(f"{name} has no parameter {key!r}{_choices(key, known)}")
         value = _plain(key, os.fspath(value) if isinstance(value, os.PathLike) else value)
         if not known[key].accepts(value):
+            listed = isinstance(value, str) and known[key].type.startswith("list")
             raise ValueError(
                 f"parameter {key} of {name} takes {known[key].type},"
                 f" found {value!r} ({type(value).__name__}); its default is {known[key].default!r}"
+                + (f"; write -p '{key}=[{value.strip('[] ')}]'" if listed else "")
             )
         values[key] = value
     return values
@@ -389,20 +397,67 @@ def _parameterize(nb, values):
 
     nb = nbformat.v4.upgrade(nb)
     nb.metadata["papermill"] = {}
+    nb.metadata.setdefault("skynb", {})["run"] = {"status": "running"}  # marks it as ours
     if values:
         nb = parameterize_notebook(nb, values, kernel_name="python3", language="python")
     return nb
 
 
-def _prepare(finished, source) -> None:
+def _refuse_foreign(finished, source) -> None:
+    """Refuse a folder where the run would replace what no run of this notebook has written."""
     if finished.path.exists() and finished.path.samefile(source):
         raise ValueError(f"{finished.path} is the notebook itself; choose another folder")
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        if json.loads(finished.path.read_text(encoding="utf-8"))["metadata"]["skynb"]["run"]:
+            return
+    for path in (finished.path, finished.report, finished.artifacts):
+        if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+            raise ValueError(f"{path} is not from a skynb run; move it, or choose another folder")
+
+
+@contextlib.contextmanager
+def _locked(finished):
+    """Hold the folder for this run alone; the system lets go of it however the process ends."""
+    try:
+        finished.folder.mkdir(parents=True, exist_ok=True)
+        lock = (finished.folder / ".lock").open("w")
+    except OSError as error:
+        raise OSError(_unwritable(finished.folder, error)) from None
+    with lock:
+        try:
+            import fcntl
+
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(
+                f"another run is writing into {finished.folder}; wait, or choose another folder"
+            ) from None
+        except (ImportError, OSError):
+            pass  # a system or a file system without locks
+        yield
+
+
+@contextlib.contextmanager
+def _terminable():
+    """Let SIGTERM interrupt as Ctrl-C does, in the main thread, which alone may ask for it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+
+def _empty(finished) -> None:
+    """Remove what an earlier run left, but for its notebook, which is replaced next."""
     try:
         (finished.folder / "results.json").unlink(missing_ok=True)
         finished.report.unlink(missing_ok=True)
-        if finished.path.exists() and finished.artifacts.is_dir():
+        if finished.artifacts.is_dir():
             shutil.rmtree(finished.artifacts)
-        finished.artifacts.mkdir(parents=True, exist_ok=True)
+        finished.artifacts.mkdir()
     except OSError as error:
         raise OSError(_unwritable(finished.folder, error)) from None
 
@@ -495,13 +550,19 @@ def _execute(nb, finished, progress) -> None:
 
 def _finish(finished, nb) -> None:
     """Write the notebook, the report and, last, the mark that the run is over."""
+    simulated = False
     for output in (output for cell in nb.cells for output in cell.get("outputs", [])):
         found = output.get("data", {}).get(RECORD, {"results": {}, "data": {}})
         finished.results |= found["results"]
         finished.data |= {name: about.get("checksum") for name, about in found["data"].items()}
+        simulated |= any(about.get("simulated") for about in found["data"].values())
     finished.status = "failed" if finished.error else "done"
-    cost = {"seconds": finished.seconds, "peak_memory_mb": finished.peak_memory_mb}
-    nb.metadata.setdefault("skynb", {})["run"] = finished.to_dict() | cost
+    nb.metadata.skynb["run"] = finished.to_dict() | {
+        "seconds": finished.seconds,
+        "peak_memory_mb": finished.peak_memory_mb,
+        "simulated": simulated,
+        "order": list(finished.parameters),  # which a saved notebook's sorted keys lose
+    }
     try:
         _save(nb, finished)
         report(finished.path, finished.report)
@@ -523,20 +584,24 @@ def _record_html(results, data) -> str:
 
     def row(*cells):
         texts = [f"{c:.6g}" if isinstance(c, float) else _text(c) for c in cells]
-        return "<tr>" + "".join(f"<td>{html.escape(text)}</td>" for text in texts) + "</tr>"
+        cell = '<td style="text-align: left">{}</td>'.format
+        return "<tr>" + "".join(cell(html.escape(text)) for text in texts) + "</tr>"
 
     page = "<h2>Results</h2><table>" + "".join(row(*item) for item in results.items()) + "</table>"
     if data:
         page += "<h2>Data</h2>"
     for name, about in data.items():
         kind = " (simulated)" if about.get("simulated") and name != "simulated" else ""
-        lines = [about["citation"], f"Licence: {about['licence']}", f"Check sum: {about['checksum']}"]
+        origin = "Made by" if about.get("simulated") else "Check sum:"
+        lines = [about["citation"], f"Licence: {about['licence']}", f"{origin} {about['checksum']}"]
         told = " ".join(html.escape(line.rstrip(".")) + "." for line in lines)
         page += f"<p><strong>{html.escape(name)}{kind}.</strong> {told}</p>"
     return page
 
 
 def _text(value) -> str:
+    if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
+        return ", ".join(value)
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
@@ -600,7 +665,8 @@ def _write(path, text) -> Path:
 
 
 def _unwritable(path, error) -> str:
-    return f"cannot write {path}: {error.strerror}; make room there, or choose another folder"
+    room = "make room there, or " if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+    return f"cannot write {path}: {error.strerror}; {room}choose another folder"
 
 
 def _versions() -> dict:
@@ -624,7 +690,7 @@ def _plain(name, value):
     if isinstance(value, (list, tuple)):
         return [_plain(f"{name}[{i}]", item) for i, item in enumerate(value)]
     raise TypeError(
-        f"{name} is a {type(value).__name__}; give numbers, strings, lists or dicts,"
+        f"{name} is of type {type(value).__name__}; give numbers, strings, lists or dicts,"
         " and write anything larger into workflows.artifacts()"
     )
 

@@ -37,7 +37,8 @@ def home(tmp_path, monkeypatch):
             "workflows.record(n=n, inverse=1 / n, name=name, classes=classes)"
         ),
     ]
-    nbformat.write(nbformat.v4.new_notebook(cells=cells), "tiny.ipynb")
+    cost = {"skynb": {"max_seconds": 60, "max_memory_mb": 1500}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=cost), "tiny.ipynb")
     return tmp_path
 
 
@@ -127,6 +128,11 @@ def test_a_failed_run_exits_1_and_names_the_cell(home, capsys):
         (["run", "gone.ipynb"], "no notebook at gone.ipynb; check the path"),
         (["run", "tiny.ipynb", "-p", "m=1"], "tiny has no parameter 'm'"),
         (["run", "tiny.ipynb", "-p", "n=a"], "parameter n of tiny takes int, found 'a' (str)"),
+        (
+            ["run", "tiny.ipynb", "-p", "classes=EW, EA"],
+            "parameter classes of tiny takes list[str], found 'EW, EA' (str);"
+            " its default is ['EW']; write -p 'classes=[EW, EA]'",
+        ),
         (["run", "tiny.ipynb", "-p", "n"], "-p n has no value; write -p n=VALUE"),
         (["run", "tiny.ipynb", "-f", "none.yml"], "no parameters file none.yml"),
         (["run", "tiny.ipynb", "-f", "list.yml"], "list.yml holds no parameters"),
@@ -176,6 +182,7 @@ def test_info_shows_title_question_and_parameters(home, capsys):
         "  n        int = 3             how many",
         "  name     str = 'x'",
         "  classes  list[str] = ['EW']",
+        "cost: at most 60 s, 1500 MB",
     ]
 
 
@@ -185,16 +192,26 @@ def test_data_list_and_info_describe(cache, capsys):
     assert all(name in listed for name in datasets.names())
     assert listed.splitlines()[-1] == f"cache: {cache}"
     assert cli.main(["data", "info", "crts"]) == 0
-    assert "licence: " in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "licence: " in said
+    assert said.endswith(f"cache: {cache}\n")
 
 
-def test_data_fetch_and_clear_call_the_library(monkeypatch, capsys):
-    cleared = []
+def test_data_fetch_and_clear_say_what_happened(cache, monkeypatch, capsys):
+    assert cli.main(["data", "fetch", "simulated"]) == 0
+    assert capsys.readouterr().out == "simulated: made on the spot, there is nothing to fetch\n"
     monkeypatch.setattr(datasets, "fetch", lambda name: [Path(name, "a"), Path(name, "b")])
-    monkeypatch.setattr(datasets, "clear", cleared.append)
+    cleared = []
+    monkeypatch.setattr(
+        datasets, "clear", lambda name: cleared.append(name) or (cache / "a").unlink(True)
+    )
+    cache.mkdir()
+    (cache / "a").write_bytes(bytes(2_500_000))
     assert cli.main(["data", "fetch", "crts"]) == 0
     assert capsys.readouterr().out == "crts/a\ncrts/b\n"
     assert cli.main(["data", "clear"]) == cli.main(["data", "clear", "crts"]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert told == [f"2.5 MB freed in {cache}", f"0.0 MB freed in {cache}"]
     assert cleared == [None, "crts"]
 
 

@@ -150,7 +150,7 @@ def test_grid_is_a_value():
     assert again == SPREAD
     assert hash(again) == hash(SPREAD)
     assert again != SMALL
-    assert "3 dm bins in -1 .. 1 mag" in repr(again)
+    assert repr(again).startswith("Grid(3 dm from -1 to 1 mag, 2 dt from 0 to 10 d, counts")
     assert "spread" in repr(again)
 
 
@@ -298,6 +298,30 @@ def test_check_refuses_other_images():
         SMALL.with_normalization("pairs255").check(100 * counts)
     with pytest.raises(ValueError, match="cannot be 'counts'"):
         SMALL.check(np.full((1, 3, 2), np.nan))
+
+
+def test_check_refuses_raw_counts_that_are_promised_to_be_more():
+    counts = np.array([[[2, 1], [1, 0], [0, 400]]], np.uint32)
+    with pytest.raises(ValueError, match="cannot be 'counts' spread by errors; make the images"):
+        SPREAD.check(counts)
+    with pytest.raises(ValueError, match="cannot be 'counts' spread"):
+        SPREAD.check(counts.astype(np.float32))
+    for many in (counts, counts.clip(max=200)):
+        with pytest.raises(ValueError, match="cannot be 'pairs255'"):
+            SMALL.with_normalization("pairs255").check(many)
+
+
+def test_check_compares_grids():
+    moved = dataclasses.replace(SMALL, dm=(-1, 0, 0.6, 1))
+    assert repr(moved) != repr(SMALL)
+    assert SMALL.check(SMALL) is SMALL
+    assert SMALL.check(SMALL.to_dict()) == SMALL.to_dict()
+    for other in (moved, SPREAD, SMALL.with_normalization("l2")):
+        for given in (other, other.to_dict()):
+            with pytest.raises(ValueError, match="is not Grid") as said:
+                SMALL.check(given)
+            assert repr(SMALL) in str(said.value)
+            assert repr(other) in str(said.value)
 
 
 def test_messages_of_images(ztf_lcs):

@@ -89,6 +89,31 @@ def test_slope_equals_least_squares(one_band_lcs, X):
     assert X["linear_trend"].iloc[0] == pytest.approx(slope)
 
 
+def test_flux_percentiles_equal_numpy_s(one_band_lcs, X):
+    """To the interpolation of quantiles: light-curve's is Hazen's."""
+    for name, lc in one_band_lcs["lightcurve"].iloc[:5].items():
+        flux = 10 ** (-0.4 * lc["mag"].to_numpy())
+        low, lower, middle, upper, high = np.quantile(
+            flux, [0.05, 0.325, 0.5, 0.675, 0.95], method="hazen"
+        )
+        row = X.loc[name]
+        assert row["flux_percentile_ratio_mid35"] == pytest.approx((upper - lower) / (high - low))
+        assert row["percent_difference_flux_percentile"] == pytest.approx(
+            (high - low) / middle, rel=1e-3
+        )
+
+
+def test_a_shift_in_magnitude_leaves_flux_percentiles(one_band_lcs, X):
+    flat = one_band_lcs["lightcurve"].nest.to_flat().reset_index(names="object_id")
+    medians = flat.groupby("object_id")["mag"].transform("median")
+    moved = lightcurves.from_flat(flat.assign(mag=flat["mag"] - medians))
+    moved = features.extract(moved, periods=False).loc[X.index]
+    names = [name for name in X if "flux" in name]
+    assert len(names) == 6
+    np.testing.assert_allclose(moved[names], X[names], rtol=1e-6)
+    assert X[names].max(axis=None) < 10
+
+
 # several bands
 
 

@@ -203,6 +203,26 @@ def test_binary_is_found_at_half_its_orbit_and_doubled(found, lcs):
     assert shape.loc["EW", "fit_skew"] > 0.2
 
 
+@pytest.mark.parametrize(("sharper", "times"), [(0.0, 1), (0.1, 1), (0.2, 2)])
+def test_a_little_sharper_minimum_does_not_double(sharper, times):
+    """Skewness is about 3/sqrt(2) times the second harmonic over the first: 0, 0.21, 0.40."""
+    mjd = nights(4)
+    angle = 2 * np.pi * mjd / 0.3211
+    lcs = table({1: (mjd, 15 + 0.4 * (np.cos(angle) + sharper * np.cos(2 * angle)))})
+    row = periods.search(lcs, progress=False).iloc[0]
+    assert row["peak_period"] == pytest.approx(0.3211, rel=1e-4)
+    assert row["period"] == pytest.approx(times * row["peak_period"])
+
+
+def test_simulated_pulsators_are_not_doubled():
+    from skynb import simulate
+
+    lcs = simulate.lightcurves(n_per_class=12, classes=["RRc", "RRd", "EW"], seed=2)
+    found = periods.search(lcs, progress=False)
+    right = np.abs(found["period"] / lcs["period"] - 1) < 2e-3
+    assert (right.groupby(lcs["label"].astype(str)).mean() > 0.8).all()
+
+
 def test_daily_alias_is_named():
     mjd, mag = planted(lambda phase: 0.2 * np.sin(2 * np.pi * phase), 0.3211, 4)
     ranked = periods.candidates(mjd, mag, np.full(len(mjd), 0.02))

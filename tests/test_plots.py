@@ -215,14 +215,15 @@ def test_a_confusion_matrix_shows_numbers_and_shares_of_the_true_class():
     assert drawn.y_range.start > drawn.y_range.end
 
 
-def test_a_map_names_each_class_at_its_median_in_its_colour():
+def test_a_map_names_each_class_at_a_member_in_its_colour():
     rng = np.random.default_rng(0)
     xy = np.concatenate([rng.normal(0, 1, (50, 2)), rng.normal(20, 1, (51, 2))])
     labels = ["EW"] * 50 + ["new"] * 51
     picture = plots.embedding(xy, labels)
     (names,) = _elements(picture, hv.Labels)
     table = names.dframe().set_index("label")
-    assert table.loc["new", ["x", "y"]].tolist() == pytest.approx(np.median(xy[50:], axis=0))
+    off = np.hypot(*(xy[50:] - np.median(xy[50:], axis=0)).T)
+    assert table.loc["new", ["x", "y"]].tolist() == xy[50:][off.argmin()].tolist()
     assert table.loc["EW", "color"] == plots.CLASS_COLORS["EW"]
     (shaded,) = _elements(picture, hv.RGB)
     red, green, blue, alpha = (
@@ -233,6 +234,25 @@ def test_a_map_names_each_class_at_its_median_in_its_colour():
     assert drawn in plots.class_colors(labels).values()
     (canvas,) = _figures(picture)
     assert (canvas.below[0].axis_label, canvas.left[0].axis_label) == ("t-SNE 1", "t-SNE 2")
+
+
+def test_the_name_of_a_ring_lies_on_it():
+    angle = np.linspace(0, 2 * np.pi, 40)
+    picture = plots.embedding(np.stack([np.cos(angle), np.sin(angle)], axis=1), ["EW"] * 40)
+    (name,) = _elements(picture, hv.Labels)
+    assert np.hypot(name["x"], name["y"]) == pytest.approx([1])
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("n_objects", [1, 30])
+def test_a_map_of_one_class_is_drawn_in_its_colour(n_objects):
+    xy = np.random.default_rng(0).normal(size=(n_objects, 2))
+    (shaded,) = _elements(plots.embedding(xy, ["EW"] * n_objects), hv.RGB)
+    seen = shaded["A"] > 0
+    assert seen.sum() >= 9 * n_objects / 2
+    rgb = np.stack([shaded[channel][seen] for channel in "RGB"])
+    drawn = {f"#{r:02x}{g:02x}{b:02x}" for r, g, b in rgb.T}
+    assert drawn == {plots.CLASS_COLORS["EW"]}
 
 
 def test_names_on_a_map_do_not_cover_each_other():
@@ -263,8 +283,8 @@ def test_objects_without_a_label_are_mapped_too():
 
 def test_a_class_has_the_same_colour_in_every_picture():
     assert plots.class_colors(["LPV", "new"])["LPV"] == plots.CLASS_COLORS["LPV"]
-    many = plots.class_colors([*taxonomy.SEVEN, "a", "b", "c"])
-    assert len(set(many.values())) == 10
+    many = plots.class_colors([*plots.CLASS_COLORS, *"abcdefghijkl"])
+    assert len(set(many.values())) == len(many)
 
 
 def test_a_class_grid_has_a_row_for_each_class(lcs):

@@ -176,6 +176,17 @@ def test_an_rrab_rises_faster_than_it_falls_and_an_rrc_does_not():
     assert 0.35 < np.median(rise["RRc"]) < 0.6
 
 
+def test_a_pulsator_s_minima_are_not_sharper_than_its_maxima():
+    lcs = curves("RRab", "RRc", n=20)
+    skew = {"RRab": [], "RRc": []}
+    for name, mjd, mag, _ in each(lcs):
+        curve = folded(mjd, mag, lcs["period"][name])
+        skew[lcs["label"][name]].append(np.mean(((curve - curve.mean()) / curve.std()) ** 3))
+    assert np.median(skew["RRab"]) < -0.2
+    assert abs(np.median(skew["RRc"])) < 0.1
+    assert np.max(skew["RRc"]) < 0.4
+
+
 def test_an_rrd_has_two_periods_of_ratio_0_745():
     lcs = curves("RRd", n=3)
     for name, mjd, mag, magerr in each(lcs):

@@ -27,7 +27,7 @@ limit: float | None = None  # [mag]
 deep: bool = False"""
 DATA = {
     "sim": {
-        "checksum": "sha256:1",
+        "checksum": "skynb 0.1.0",
         "licence": "CC0 <1.0>",
         "citation": "A & B (2020)",
         "simulated": True,
@@ -74,7 +74,7 @@ def finished(tmp_path_factory):
         "(workflows.artifacts() / 'a.txt').write_text('kept')\nNone",
         "workflows.record(python=sys.executable, cwd=os.getcwd())",
         f"workflows.record(data={DATA}, n=np.int64(n_objects), mean=np.float32(0.5),\n"
-        "    nan=float('nan'), rows=[(1, 2)], table={'EW': {'EA': 1}}, name=name)",
+        "    nan=float('nan'), rows=[(1, 2)], table={'EW': {'EA': 1}}, name=name, classes=classes)",
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -167,7 +167,7 @@ def test_results_json_is_what_the_design_says(finished):
     assert document["status"] == "done"
     assert document["error"] is None
     assert document["notebook"] == "tiny"
-    assert document["data"] == {"sim": "sha256:1"}
+    assert document["data"] == {"sim": "skynb 0.1.0"}
     assert {"python", "skynb", "numpy"} <= set(document["versions"])
     assert workflows.load(finished.folder) == finished
 
@@ -234,7 +234,12 @@ def test_a_report_reads_like_one(finished):
     assert "<code>n_objects = 7</code>" in page
     assert "sim (simulated)" in page
     assert "A &amp; B (2020)" in page
-    assert "Licence: CC0 &lt;1.0&gt;." in page
+    assert "Licence: CC0 &lt;1.0&gt;. Made by skynb 0.1.0." in page
+    assert "<span>simulated data</span>" in page
+    assert re.search(r"\d s, peak memory \d+ MB</span>", page)
+    head = re.findall(r"<span><code>(\w+) = ", page)
+    assert head == ["n_objects", "name", "classes", "fraction", "limit", "deep"]
+    assert '<td style="text-align: left">EW, EA</td>' in page
     assert f"numpy {np.__version__}" in page
     assert page.index("Results</h2>") < page.index("Data</h2>") < page.index('class="skynb-foot"')
 
@@ -257,7 +262,7 @@ def test_a_report_shows_no_dead_widget(finished, tmp_path):
 
 
 def test_record_refuses_what_json_cannot_hold():
-    with pytest.raises(TypeError, match=r"table\['a'\] is a ndarray; give numbers"):
+    with pytest.raises(TypeError, match=r"table\['a'\] is of type ndarray; give numbers"):
         workflows.record(table={"a": np.zeros(3)})
 
 
@@ -327,6 +332,30 @@ def test_a_notebook_is_not_overwritten_by_its_own_run(home):
     with pytest.raises(ValueError, match=r"a\.ipynb is the notebook itself"):
         workflows.run(path, out=".")
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("own", ["a.ipynb", "a.html", "artifacts/a.txt"])
+def test_a_file_of_ones_own_is_not_replaced(home, own):
+    path = write(home / "a.ipynb", "1")
+    mine = home / "out" / own
+    mine.parent.mkdir(parents=True)
+    mine.write_text('{"metadata": {"papermill": {}}}')
+    with pytest.raises(ValueError, match=r"out/a.* is not from a skynb run; move it, or choose"):
+        workflows.run(path, out="out")
+    assert mine.read_text() == '{"metadata": {"papermill": {}}}'
+    assert not (home / "out" / ".lock").exists()
+
+
+def test_two_runs_into_one_folder_are_refused(home):
+    inner = "from skynb import workflows; workflows.run('b/a.ipynb', out='out')"
+    write(home / "a.ipynb", inner)
+    (home / "b").mkdir()
+    write(home / "b" / "a.ipynb", "1")
+    for _ in range(2):
+        finished = workflows.run("a.ipynb", out="out", progress=False)
+        message = "another run is writing into out; wait, or choose another folder"
+        assert finished.error["message"].endswith(f"ValueError: {message}")
+    assert workflows.run("b/a.ipynb", out="out", progress=False).status == "done"
 
 
 def test_a_folder_without_a_run_is_refused(home):
@@ -410,7 +439,7 @@ SLEEPER = (
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_stopped_run_leaves_no_kernel_and_nothing_corrupt(home, sent):
     path = write(home / "a.ipynb", parameters_cell("seconds = 60"), *SLEEPER)
     (home / "runs" / "a").mkdir(parents=True)
@@ -429,7 +458,7 @@ def test_a_stopped_run_leaves_no_kernel_and_nothing_corrupt(home, sent):
     assert not alive
     nb = nbformat.read(home / "runs" / "a" / "a.ipynb", as_version=4)
     assert nb.cells[2].execution_count == 3
-    if sent == signal.SIGINT:
+    if sent != signal.SIGKILL:
         assert runner.returncode == 1
         assert said == (
             "skynb: a failed in cell 4: Asleep: interrupted;"
@@ -441,7 +470,28 @@ def test_a_stopped_run_leaves_no_kernel_and_nothing_corrupt(home, sent):
         finished = workflows.run(path, {"seconds": 0}, progress=False)
         assert finished.status == "done"
         left = [entry.name for entry in finished.folder.iterdir()]
-        assert sorted(left) == ["a.html", "a.ipynb", "artifacts", "results.json"]
+        assert sorted(left) == [".lock", "a.html", "a.ipynb", "artifacts", "results.json"]
+
+
+@pytest.mark.parametrize("before", [signal.SIG_DFL, signal.SIG_IGN])
+def test_a_run_leaves_the_handler_of_sigterm_as_it_was(before):
+    mine = signal.signal(signal.SIGTERM, before)
+    try:
+        with pytest.raises(KeyboardInterrupt), workflows._terminable():
+            signal.raise_signal(signal.SIGTERM)
+        assert signal.getsignal(signal.SIGTERM) == before
+    finally:
+        signal.signal(signal.SIGTERM, mine)
+
+
+def test_a_stop_before_the_kernel_starts_is_no_success(home, monkeypatch):
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(workflows, "_execute", stopped)
+    with pytest.raises(KeyboardInterrupt, match="a failed: interrupted; "):
+        workflows.run(write(home / "a.ipynb", "1"))
+    assert workflows.load("runs/a").status == "failed"
 
 
 def on_a_mount(options, folder, *arguments):
@@ -468,10 +518,7 @@ def test_a_read_only_mount_is_one_line(home):
     (home / "mount").mkdir()
     done = on_a_mount("ro", home / "mount", "a.ipynb", "--out", "mount/a")
     lines = [line for line in done.stderr.splitlines() if not line.startswith("ls:")]
-    assert lines == [
-        "skynb: cannot write mount/a: Read-only file system; make room there, or choose another"
-        " folder"
-    ]
+    assert lines == ["skynb: cannot write mount/a: Read-only file system; choose another folder"]
     assert done.returncode == 2
 
 
@@ -484,7 +531,7 @@ def test_a_full_disk_is_one_line(home, n_bytes, where):
     done = on_a_mount("size=400k", home / "mount", "a.ipynb", "--out", "mount/a")
     assert done.returncode == 1
     assert re.fullmatch(
-        f"skynb: a failed{where}cannot write mount/a/a.*: No space left on device; .*\n",
+        f"skynb: a failed{where}cannot write mount/a/a.*: No space left on device; make room .*\n",
         done.stderr,
     )
     assert ".part" not in done.stdout
