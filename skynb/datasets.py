@@ -332,6 +332,7 @@ def _download(file, path):
         retry_if_failed=RETRIES,
     )  # fmt: skip
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         _sweep(path.parent)
         path.unlink(missing_ok=True)
         files.fetch(file.address, downloader=stream)

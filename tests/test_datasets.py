@@ -87,7 +87,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body[: len(body) // 2])
         self.wfile.flush()
-        self.server.stall.wait(30)
+        self.server.stall.wait(25)
         self.wfile.write(body[len(body) // 2 :])
 
     def log_message(self, *_):
@@ -313,9 +313,11 @@ def child(server, *arguments):
     )
 
 
-def until(condition, seconds=30):
+def until(condition, *processes, seconds=60):
     end = time.monotonic() + seconds
     while not condition():
+        for process in processes:
+            assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < end
         time.sleep(0.01)
 
@@ -324,7 +326,7 @@ def test_kill_9_during_a_download(server, cache, monkeypatch):
     server.stall.clear()
     process = child(server, "", "fetch")
     folder = (cache / "files" / FILE.address).parent
-    until(lambda: any(path.stat().st_size for path in folder.glob("*")))
+    until(lambda: any(path.stat().st_size for path in folder.glob("*")), process)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     server.stall.set()
@@ -351,7 +353,7 @@ def test_kill_9_during_the_cache_write(local_mirror, server, cache):
 def test_two_processes_at_once(server, cache):
     server.stall.clear()
     both = [child(server, "", "load") for _ in range(2)]
-    until(lambda: len(server.requests) == 2)
+    until(lambda: len(server.requests) == 2, *both)
     server.stall.set()
     assert [process.communicate()[0] for process in both] == ["160\n", "160\n"]
     assert len(tables(cache)) == 1
