@@ -6,6 +6,7 @@ so that a shift of the magnitudes changes nothing; periodic ones from `skynb.per
 """
 
 import math
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, pairwise
 
@@ -14,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 from numba import njit
+from sklearn.preprocessing import QuantileTransformer, RobustScaler
 
 from skynb import lightcurves
 from skynb.periods import SHAPE, search
@@ -154,6 +156,59 @@ def extract(lcs, *, periods=None, progress=True):
         tables.append(folded(lcs, found))
     tables = [t if t.index is lcs.index else t.reindex(lcs.index) for t in tables]
     return pd.concat(tables, axis=1)
+
+
+class Gaussian:
+    """Makes each feature Gaussian by its ranks, so that no unit and no single wild number decides.
+
+    ``fit`` and ``transform`` take a table or an array, shape (n_objects, ...); what is not finite
+    is a missing value, and is put at the median of the objects fitted to.
+    """
+
+    def __init__(self, *, seed=0):
+        self.seed = seed
+
+    def fit(self, X, y=None):
+        """Return itself, fitted to the objects of X."""
+        self.units_ = RobustScaler()
+        self.ranks_ = QuantileTransformer(
+            n_quantiles=min(1000, len(X)), output_distribution="normal", random_state=self.seed
+        )
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "All-NaN slice")
+            self.ranks_.fit(self.units_.fit_transform(_matrix(X)))
+        return self
+
+    def transform(self, X):
+        """Return Gaussian features, shape (n_objects, n_features)."""
+        X, known = _matrix(X), len(self.units_.center_)
+        if X.shape[1] != known:
+            raise ValueError(f"expected {known} features, as when fitted, got {X.shape[1]}")
+        return np.nan_to_num(self.ranks_.transform(self.units_.transform(X)))
+
+    def to_parts(self):
+        """Return what was learnt, for `skynb.models.save`."""
+        units = {"center": self.units_.center_, "scale": self.units_.scale_}
+        return {"seed": self.seed, **units, "quantiles": self.ranks_.quantiles_}
+
+    @classmethod
+    def from_parts(cls, parts):
+        """Return what `to_parts` took apart; ValueError if the parts do not fit together."""
+        center, scale, ranks = (np.asarray(parts[k]) for k in ("center", "scale", "quantiles"))
+        if ranks.ndim != 2 or not center.shape == scale.shape == ranks.shape[1:]:
+            raise ValueError(f"a scaler of shapes {center.shape}, {scale.shape}, {ranks.shape}")
+        self = cls(seed=parts["seed"])
+        self.units_, self.ranks_ = RobustScaler(), QuantileTransformer(output_distribution="normal")
+        self.units_.center_, self.units_.scale_, self.ranks_.quantiles_ = center, scale, ranks
+        self.ranks_.references_ = np.linspace(0, 1, len(ranks))
+        self.units_.n_features_in_ = self.ranks_.n_features_in_ = len(center)
+        return self
+
+
+def _matrix(X):
+    """Return a float table, shape (n_objects, n_features), in which a missing value is NaN."""
+    X = np.asarray(X, dtype=float).reshape(len(X), -1)
+    return np.where(np.isfinite(X), X, np.nan)
 
 
 def _without_period(lcs):

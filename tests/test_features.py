@@ -185,3 +185,41 @@ def test_forest_on_a_part_of_crts(cache, mirror):
     forest = RandomForestClassifier(200, random_state=0, n_jobs=2)
     labels = lcs["label"].astype(str).to_numpy()
     assert (cross_val_predict(forest, X, labels, cv=5) == labels).mean() > 0.76
+
+
+# Gaussian features
+
+
+def test_ranks_become_a_normal_distribution_by_pencil():
+    """Of five values the quartiles are the second and the fourth; those of a normal are known."""
+    Z = features.Gaussian().fit([[1], [2], [3], [4], [900]]).transform([[2], [3], [4], [-5], [1e9]])
+    assert Z[:3, 0] == pytest.approx([-0.6745, 0, 0.6745], abs=1e-4)
+    assert -Z[3, 0] == pytest.approx(Z[4, 0]) == pytest.approx(5.2, abs=0.01)
+
+
+def test_units_do_not_matter_and_what_is_missing_is_at_the_median():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(200, 3))
+    Z = features.Gaussian().fit(X).transform(X)
+    scaled = X * [1e-12, 1e12, 7] + [0, 0, 3]
+    assert features.Gaussian().fit(scaled).transform(scaled) == pytest.approx(Z, abs=1e-6)
+    assert Z.std(axis=0) == pytest.approx(1, abs=0.2)
+    holed, empty = X.copy(), X.copy()
+    holed[:4, 1], empty[:, 2] = [np.nan, np.inf, -np.inf, np.nan], np.nan
+    gaussian = features.Gaussian().fit(holed)
+    assert (gaussian.transform(holed)[:4, 1] == 0).all()
+    assert gaussian.transform([np.nanmedian(holed[4:], axis=0)])[0, 1] == pytest.approx(0, abs=0.02)
+    assert (features.Gaussian().fit(empty).transform(X)[:, 2] == 0).all()
+
+
+def test_gaussian_features_are_kept_and_what_does_not_fit_is_refused(X):
+    gaussian = features.Gaussian(seed=3).fit(X)
+    parts = gaussian.to_parts()
+    again = features.Gaussian.from_parts(parts)
+    assert again.seed == 3
+    np.testing.assert_array_equal(again.transform(X), gaussian.transform(X.to_numpy()))
+    with pytest.raises(ValueError, match=r"expected \d+ features, as when fitted, got 2"):
+        again.transform(X.iloc[:, :2])
+    for name in ("center", "scale", "quantiles"):
+        with pytest.raises(ValueError, match="a scaler of shapes"):
+            features.Gaussian.from_parts(parts | {name: parts[name][..., :2]})
