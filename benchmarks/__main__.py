@@ -1,7 +1,11 @@
-"""Run every benchmark side by side with its peers: ``make bench``."""
+"""Run every benchmark side by side with its peers: ``make bench``, or some of them by name."""
 
-from benchmarks import bench_dmdt, bench_features, bench_periods
+import importlib
+import sys
 
-for bench in (bench_dmdt, bench_features, bench_periods):
+NAMES = ("dmdt", "features", "periods", "predict", "maps", "bayes", "transfer", "methods")
+
+for name in sys.argv[1:] or NAMES:
+    bench = importlib.import_module(f"benchmarks.bench_{name}")
     print(f"\n{bench.__doc__.strip().splitlines()[0]}\n")
     bench.main()

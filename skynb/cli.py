@@ -13,6 +13,7 @@ EXAMPLES = """examples:
   skynb run atlas -p dataset=my.parquet        the same on your own
   skynb info atlas                             what a notebook asks, its parameters and its cost
   skynb results runs/atlas                     what a run recorded, as JSON
+  skynb predict m.skynb my.csv -o out.parquet  a trained model on your own light curves
   skynb data list                              the data sets
 """
 
@@ -60,6 +61,20 @@ def parser() -> argparse.ArgumentParser:
 
     results = add("results", show_results, "print the recorded results of a run as JSON")
     results.add_argument("folder", metavar="DIR")
+
+    predict = add("predict", predict_file, "apply a trained model to a file of light curves")
+    predict.add_argument(
+        "model", metavar="MODEL", help="a model.skynb, made by the notebook classify"
+    )
+    predict.add_argument(
+        "lightcurves", metavar="LIGHTCURVES", help="Parquet or CSV of any length, ECSV, FITS"
+    )
+    predict.add_argument(
+        "-o", dest="out", metavar="PREDICTIONS.parquet", required=True,
+        help="one row per object: label, probabilities, outlier_score, and flag, the reason why "
+        "an object is outside what the model knows",
+    )  # fmt: skip
+    predict.add_argument("--no-progress", action="store_true", help="show no progress bar")
 
     data = commands.add_parser("data", help="list, describe, fetch or clear data sets")
     verbs = data.add_subparsers(metavar="COMMAND", required=True)
@@ -126,6 +141,19 @@ def show_results(options) -> int:
     finished = workflows.load(options.folder)
     print(json.dumps(finished.results, indent=1, ensure_ascii=False))
     return _fail(finished.failure, 1) if finished.status == "failed" else 0
+
+
+def predict_file(options) -> int:
+    from skynb import classify, predict
+
+    progress = sys.stderr.isatty() and not options.no_progress
+    model = classify.load(options.model)
+    told = predict.file(model, options.lightcurves, options.out, progress=progress)
+    print(f"{options.out}: {told['n_objects']} objects", end="")
+    print(f", {told['n_flagged']} flagged, {told['n_unlabelled']} without a label")
+    for reason, count in told["dropped"].items():
+        print(f"  {count} {reason}")
+    return 0
 
 
 def list_data(options) -> int:

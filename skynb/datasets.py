@@ -171,6 +171,29 @@ def load(name_or_path, *, n_per_class=0, seed=0):
     return lcs
 
 
+def labelled(lcs, classes=(), *, at_least=2):
+    """Return the objects of some classes, those with fewer than ``at_least`` members left out.
+
+    Of ``classes``, or of all if none of these is there.
+
+    Raises
+    ------
+    ValueError
+        If no two classes are left.
+    """
+    counts = lcs["label"].value_counts() if "label" in lcs else pd.Series(dtype=int)
+    wanted = counts[counts.index.isin(list(classes))] if len(classes) else counts
+    wanted = wanted if len(wanted) else counts
+    kept = wanted.index[wanted >= at_least]
+    if len(kept) < 2:
+        found = ", ".join(f"{n} {name}" for name, n in wanted.items()) or "no label"
+        raise ValueError(
+            f"expected two classes or more with {at_least} labelled objects each, found {found}; "
+            "give light curves with a column label"
+        )
+    return lcs[lcs["label"].isin(kept)]
+
+
 def _own_file(path):
     if not Path(path).expanduser().is_file():
         close = get_close_matches(str(path), REGISTRY, n=1)

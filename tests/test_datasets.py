@@ -284,6 +284,20 @@ def test_a_mirror_may_be_relative_and_is_never_written_to(local_mirror, monkeypa
     assert not cache.exists()
 
 
+def test_only_classes_with_enough_members_are_labelled(one_band_lcs):
+    lcs = one_band_lcs.assign(label=["EA"] * 5 + ["EW"] * 4 + ["mine"] * 2 + [None] * 10)
+    counts = datasets.labelled(lcs)["label"].value_counts().to_dict()
+    assert counts == {"EA": 5, "EW": 4, "mine": 2}
+    assert set(datasets.labelled(lcs, at_least=4)["label"]) == {"EA", "EW"}
+    assert set(datasets.labelled(lcs, ["EA", "mine", "QSO"])["label"]) == {"EA", "mine"}
+    assert set(datasets.labelled(lcs, ["QSO"], at_least=3)["label"]) == {"EA", "EW"}
+    said = "two classes or more with 5 labelled objects each, found 5 EA, 4 EW, 2 mine"
+    with pytest.raises(ValueError, match=said):
+        datasets.labelled(lcs, at_least=5)
+    with pytest.raises(ValueError, match="found no label; give light curves with a column label"):
+        datasets.labelled(lcs.drop(columns="label"))
+
+
 # faults
 
 
