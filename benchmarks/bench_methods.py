@@ -15,23 +15,21 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from skynb import classify, datasets, evaluate, periods, taxonomy
 
-# name -> kind, options, power of the class sizes in the class mix that the learner believes in
 METHODS = {
-    "structure functions, pairs": ("structure", {"order": "pairs"}, 1),
-    "structure functions, triplets": ("structure", {"order": "triplets"}, 1),
-    "dm-dt CNN, the paper's": ("dmdt_cnn", {"depth": "shallow"}, 0.5),
-    "dm-dt CNN, deeper": ("dmdt_cnn", {"depth": "deep"}, 0.5),
-    "Bayesian network": ("bayes_net", {}, 1),
-    "random forest": ("forest", {}, 0),
-    "extra trees": ("extra_trees", {}, 0),
-    "boosting": ("boosted", {}, 0),
-    "boosting along the tree": ("hierarchical", {}, 0),
-    "hybrid": ("hybrid", {}, 0),
+    "structure functions, pairs": ("structure", {"order": "pairs"}),
+    "structure functions, triplets": ("structure", {"order": "triplets"}),
+    "dm-dt CNN, the paper's": ("dmdt_cnn", {"depth": "shallow"}),
+    "dm-dt CNN, deeper": ("dmdt_cnn", {"depth": "deep"}),
+    "Bayesian network": ("bayes_net", {}),
+    "random forest": ("forest", {}),
+    "extra trees": ("extra_trees", {}),
+    "boosting": ("boosted", {}),
+    "boosting along the tree": ("hierarchical", {}),
+    "hybrid": ("hybrid", {}),
 }
 SEEDS = (0, 1, 2)
 DOCS, README = Path("docs/methods.csv"), Path("README.md")
@@ -46,36 +44,28 @@ def main(*names):
     found = periods.search(lcs)
     print(f"{len(lcs)} objects; period search {time.perf_counter() - start:.0f} s")
     for name in names or METHODS:
-        kind, options, power = METHODS[name]
+        kind, options = METHODS[name]
         data = classify.measure(lcs, kind, found=found)
         result = evaluate.cross_validate(
             lambda seed: classify.LightCurveClassifier(kind, options=options, seed=seed),  # noqa: B023
             data, y, seeds=SEEDS,
         )  # fmt: skip
-        row = _row(result, power)
+        row = _row(result, kind)
         print(name, row.to_dict())
         if os.environ.get("SKYNB_MIRROR"):
             _keep(name, row)
 
 
-def _row(result, power):
+def _row(result, kind):
     """Return mean ± spread over the seeds of every figure, as text."""
     table = result.scores()
-    names, counts = np.unique(result.y, return_counts=True)
-    believed = dict(zip(names, counts.astype(float) ** power, strict=True))
+    names, mix = result.classes, classify.believed_mix(kind, result.y)
     if set(names) == set(evaluate.PAPER_MIX):
         weights = evaluate.reweight(result.y)
-        adjusted = [
-            evaluate.scores(
-                result.y,
-                evaluate.adjust(each, result.classes, believed),
-                result.classes,
-                weights=weights,
-            )
-            for each in result.probability
-        ]
-        mixed = pd.DataFrame(adjusted, index=table.index)
-        table["accuracy, paper's mix"], table["mcc, paper's mix"] = mixed["accuracy"], mixed["mcc"]
+        adjusted = [evaluate.adjust(each, names, mix) for each in result.probability]
+        mixed = [evaluate.scores(result.y, each, names, weights=weights) for each in adjusted]
+        for name in ("accuracy", "mcc"):
+            table[f"{name}, paper's mix"] = [each[name] for each in mixed]
     recall = [evaluate.per_class(result.y, each, names)["recall"] for each in result.probability]
     table["lowest recall"] = pd.DataFrame(recall).mean().min()
     said = table.agg(["mean", "std"])

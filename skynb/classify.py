@@ -33,6 +33,9 @@ INPUTS = {
 
 KINDS = (*INPUTS, "hierarchical")
 
+BELIEF = {"structure": 1.0, "bayes_net": 1.0, "dmdt_cnn": 0.5}
+"""Kind of learner -> power of the class sizes in its class mix; 0 where classes weigh the same."""
+
 FEW = 2000
 """Objects below which one thread learns faster than several."""
 
@@ -94,6 +97,21 @@ def _inputs(kind, node):
     if name not in INPUTS:
         raise ValueError(f"no classifier is called {name!r}; choose one of {', '.join(KINDS)}")
     return INPUTS[name]
+
+
+def believed_mix(kind, y):
+    """Return class -> share: the class mix that a kind of learner, trained on ``y``, believes in.
+
+    For `skynb.evaluate.adjust`, where the objects to judge come in another mix.
+
+    Examples
+    --------
+    >>> believed_mix("hybrid", ["EW", "EW", "EW", "EA"])
+    {'EA': 0.5, 'EW': 0.5}
+    """
+    classes, counts = np.unique(y, return_counts=True)
+    belief = counts ** BELIEF.get(kind, 0.0)
+    return dict(zip(classes.tolist(), (belief / belief.sum()).tolist(), strict=True))
 
 
 class LightCurveClassifier:
