@@ -78,6 +78,7 @@ def main(*seeds):
                 row = evaluate.scores(y, said, learner.classes_)
                 rows.append({"missing": case, "learner": name, "seed": seed} | row)
         table = pd.DataFrame(rows).drop(columns="seed").groupby(["missing", "learner"], sort=False)
+        print(f"\nmissing: {case}")
         print(table.agg(["mean", "std"]).loc[case].round(4).to_string(), flush=True)
     return pd.DataFrame(rows)
 

@@ -348,7 +348,7 @@ def test_confidence_is_not_more_than_deserved(learner, unseen):
 def test_parts_survive_a_file(learner, unseen, tmp_path):
     recipe = models.Recipe(
         kind="structure", options={}, seed=0, classes=learner.classes_.tolist(), bands=["V"],
-        features=None, grid=None, period_search=None, known={}, training={},
+        features=None, grid=None, period_search=None, known=models.known(unseen), training={},
         versions=models.versions(),
     )  # fmt: skip
     path = models.save(learner.to_parts(), recipe, {}, tmp_path / "model.skynb")
