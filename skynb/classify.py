@@ -99,7 +99,7 @@ def _inputs(kind, node):
     return INPUTS[name]
 
 
-def believed_mix(kind, y):
+def believed_mix(kind, y, *, node="boosted"):
     """Return class -> share: the class mix that a kind of learner, trained on ``y``, believes in.
 
     For `skynb.evaluate.adjust`, where the objects to judge come in another mix.
@@ -110,7 +110,7 @@ def believed_mix(kind, y):
     {'EA': 0.5, 'EW': 0.5}
     """
     classes, counts = np.unique(y, return_counts=True)
-    belief = counts ** BELIEF.get(kind, 0.0)
+    belief = counts ** BELIEF.get(node if kind == "hierarchical" else kind, 0.0)
     return dict(zip(classes.tolist(), (belief / belief.sum()).tolist(), strict=True))
 
 
@@ -154,6 +154,8 @@ class LightCurveClassifier:
             the tree of `hierarchical` does not hold, several bands where images are needed.
         """
         y = _labels(y, len(lcs))
+        if self.kind == "hierarchical":
+            _check_tree(np.unique(y))
         inputs = _inputs(self.kind, self.node)
         data = self._measured(lcs)
         self.recipe_ = models.Recipe(
@@ -285,6 +287,17 @@ def _labels(y, n_objects):
         few = ", ".join(classes[counts < 2])
         raise ValueError(f"only one object of class {few}; give it more, or drop it")
     return y
+
+
+def _check_tree(classes):
+    try:
+        for name in classes.tolist():
+            taxonomy.path(name)
+    except ValueError as error:
+        raise ValueError(
+            f"{error}; rename the labels to classes of skynb.taxonomy, whose tree hierarchical "
+            "follows, or choose another kind"
+        ) from None
 
 
 def _described(data):

@@ -174,7 +174,7 @@ def load(name_or_path, *, n_per_class=0, seed=0):
 def labelled(lcs, classes=(), *, at_least=2):
     """Return the objects of some classes, those with fewer than ``at_least`` members left out.
 
-    Of ``classes``, or of all if none of these is there.
+    Of ``classes``, or of all if none of these is there. What is left out is logged.
 
     Raises
     ------
@@ -186,11 +186,16 @@ def labelled(lcs, classes=(), *, at_least=2):
     wanted = wanted if len(wanted) else counts
     kept = wanted.index[wanted >= at_least]
     if len(kept) < 2:
-        found = ", ".join(f"{n} {name}" for name, n in wanted.items()) or "no label"
+        found = ", ".join(f"{n} {name}" for name, n in counts.items()) or "no label"
         raise ValueError(
             f"expected two classes or more with {at_least} labelled objects each, found {found}; "
             "give light curves with a column label"
         )
+    if others := [f"{n} {name}" for name, n in counts.items() if name not in kept]:
+        asked = f"of other classes than asked for, or of fewer than {at_least} objects"
+        logger.warning("left out, %s: %s", asked, ", ".join(others))
+    if n_unlabelled := len(lcs) - counts.sum():
+        logger.warning("left out, without a label: %d", n_unlabelled)
     return lcs[lcs["label"].isin(kept)]
 
 

@@ -198,7 +198,14 @@ def save(parts, recipe, card, path):
         texts["parts"] = _encode(parts, archive)
         for name, text in texts.items():
             archive.writestr(f"{name}.json", json.dumps(text, indent=1))
+        archive.comment = _seal(archive)
     return path
+
+
+def _seal(archive):
+    """Return the check sum of all members, kept as the comment of the zip."""
+    members = sorted((each.filename, each.CRC, each.file_size) for each in archive.infolist())
+    return hashlib.sha256(json.dumps(members).encode()).hexdigest().encode()
 
 
 def _encode(value, archive):
@@ -253,6 +260,8 @@ def _check_members(archive):
     if odd or len(set(names)) < len(names):
         raise ModelError(f"it holds {odd[0] if odd else 'a name twice'!r}, as no model does")
     _check_size(archive)
+    if archive.comment != _seal(archive):
+        raise ValueError("it was changed after it was written")
 
 
 def _check_size(archive):
@@ -284,17 +293,19 @@ def _odd(saved):
         return known and all(isinstance(each, str) for each in value)
 
     def ordered(value):
-        return isinstance(value, list) and len(value) == 2 and value[0] <= value[1]
+        numbers = isinstance(value, list) and all(type(each) in (int, float) for each in value)
+        return numbers and len(value) == 2 and value[0] <= value[1]
 
     highest = (saved["period_search"] or {"max_frequency": 1.0}).get("max_frequency")
+    searched = (saved["period_search"] is None) == (saved["features"] is None)
     sound = {
         "kind": isinstance(saved["kind"], str),
         "options": isinstance(saved["options"], dict),
-        "seed": isinstance(saved["seed"], int),
+        "seed": type(saved["seed"]) is int and saved["seed"] >= 0,
         "classes": texts(saved["classes"]),
         "bands": texts(saved["bands"]),
         "features": saved["features"] is None or texts(saved["features"]),
-        "period_search": isinstance(highest, float | int) and 0 < highest < 1e4,
+        "period_search": searched and type(highest) in (int, float) and 0 < highest < 1e4,
         "known": set(saved["known"]) == set(REASONS) and all(map(ordered, saved["known"].values())),
         "versions": isinstance(saved["versions"], dict),
     }

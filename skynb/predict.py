@@ -23,6 +23,9 @@ CHUNK_ROWS = 200_000
 MAX_UNSORTED = 5_000_000
 """Most rows of a file in which those of an object may lie apart, for it is then read whole."""
 
+MISSING = ["", "NA", "N/A", "n/a", "NaN", "nan", "null", "NULL", "None", "<NA>", "-nan"]
+"""What stands for a missing value in a CSV file; an ``object_id`` is missing only if empty."""
+
 COLUMNS = ("object_id", *lightcurves.OBSERVED)
 
 
@@ -30,10 +33,12 @@ def file(model, path, out, *, progress=True):
     """Return counts after judging every object of a file of light curves, in constant memory.
 
     ``out`` (Parquet) gets one row per object that went in: ``object_id, label``,
-    ``probability_<class>`` of each, ``outlier_score``, and ``flag``: why the object lies outside
-    what the model knows, empty if it does not. An object without the model's band is judged in the
-    band that it has most of (not at all by a model of several bands); one without any usable
-    observation has a flag and no label. A file that states no band is taken to be in the model's.
+    ``probability_<class>`` of each, ``outlier_score`` (how unlike the training objects; it does not
+    reliably find classes that the model never saw), and ``flag``: whether its number of points,
+    time span, magnitude or band lie outside what the model knows, empty if not. An object without
+    the model's band is judged in the band that it has most of (not at all by a model of several
+    bands); one without any usable observation has a flag and no label. A file that states no band
+    is taken to be in the model's first.
 
     Parameters
     ----------
@@ -75,7 +80,8 @@ def file(model, path, out, *, progress=True):
             try:
                 table, lost = _judged(model, ids, frame, numbers)
             except ValueError as error:
-                raise ValueError(f"{path}, after row {n_before}: {error}") from error
+                counted = f"after row {n_before}" if together else "sorted by object_id"
+                raise ValueError(f"{path}, {counted}: {error}") from error
             writer.write_table(pa.Table.from_pandas(table, schema, preserve_index=False))
             counts["n_objects"] += len(table)
             counts["n_flagged"] += int((table["flag"] != "").sum())
@@ -214,7 +220,8 @@ def _chunks(path, columns):
             found = pd.read_csv(lines, nrows=0, skipinitialspace=True).columns.str.strip()
         if "object_id" not in found:
             raise ValueError(f"{path}: missing column object_id, found {list(found)}; rename yours")
-        options |= {"names": list(found), "header": 0}
+        options |= {"names": list(found), "header": 0, "keep_default_na": False}
+        options["na_values"] = {name: MISSING for name in found} | {"object_id": [""]}
         options["usecols"] = [name for name in found if name in columns]
         with _Uncommented(path) as lines:
             for frame in pd.read_csv(lines, chunksize=CHUNK_ROWS, **options):

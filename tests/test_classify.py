@@ -210,6 +210,7 @@ def changed(path, **changes):
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in members.items():
             archive.writestr(name, content)
+        archive.comment = models._seal(archive)
     return path
 
 
@@ -218,7 +219,7 @@ def test_weights_that_are_not_those_of_the_recipe(hybrid, tmp_path):
     for changes in [
         {"grid": coarse},
         {"features": ["mean"]},
-        {"kind": "forest", "grid": None, "features": None},
+        {"kind": "forest", "grid": None, "features": None, "period_search": None},
         {"kind": "oracle"},
         {"options": {"node": "boosted", "options": {"evil": 1}}},
         {"classes": ["EA", "EW", "LPV", "RRab"]},

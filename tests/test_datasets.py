@@ -284,11 +284,13 @@ def test_a_mirror_may_be_relative_and_is_never_written_to(local_mirror, monkeypa
     assert not cache.exists()
 
 
-def test_only_classes_with_enough_members_are_labelled(one_band_lcs):
+def test_only_classes_with_enough_members_are_labelled(one_band_lcs, caplog):
     lcs = one_band_lcs.assign(label=["EA"] * 5 + ["EW"] * 4 + ["mine"] * 2 + [None] * 10)
     counts = datasets.labelled(lcs)["label"].value_counts().to_dict()
     assert counts == {"EA": 5, "EW": 4, "mine": 2}
+    assert caplog.messages == ["left out, without a label: 10"]
     assert set(datasets.labelled(lcs, at_least=4)["label"]) == {"EA", "EW"}
+    assert "of fewer than 4 objects: 2 mine" in caplog.text
     assert set(datasets.labelled(lcs, ["EA", "mine", "QSO"])["label"]) == {"EA", "mine"}
     assert set(datasets.labelled(lcs, ["QSO"], at_least=3)["label"]) == {"EA", "EW"}
     said = "two classes or more with 5 labelled objects each, found 5 EA, 4 EW, 2 mine"

@@ -66,6 +66,7 @@ def rewrite(path, changes):
         for name, data in kept.items():
             if data is not None:
                 archive.writestr(name, data)
+        archive.comment = models._seal(archive)
     return path
 
 
@@ -295,6 +296,18 @@ def test_a_lone_tree_no_nodes_and_a_step_before_the_trees(saved):
         refused(rewrite(saved, {"0.skops": skops.io.dumps(estimator)}), "points outside itself")
 
 
+def test_a_file_changed_by_hand(saved):
+    text = members(saved)["recipe.json"].replace(b"EA", b"EB")
+    kept = members(saved) | {"recipe.json": text}
+    with zipfile.ZipFile(saved) as archive:
+        comment = archive.comment
+    with zipfile.ZipFile(saved, "w") as archive:
+        for name, data in kept.items():
+            archive.writestr(name, data)
+        archive.comment = comment
+    refused(saved, "was changed after it was written")
+
+
 def changed(saved, **changes):
     text = json.loads(members(saved)["recipe.json"]) | changes
     text = {key: value for key, value in text.items() if value != "gone"}
@@ -328,6 +341,10 @@ def test_another_format_or_version(saved, tmp_path):
         ("known", {"n_obs": [2, 1], "span": [1, 2], "median_mag": [1, 2]}),
         ("period_search", {"max_frequency": 1e15}),
         ("period_search", {"max_frequency": "12"}),
+        ("known", {"n_obs": ["a", "b"], "span": [1, 2], "median_mag": [1, 2]}),
+        ("period_search", None),
+        ("period_search", {"max_frequency": True}),
+        ("seed", -1),
         ("options", []),
     ],
 )

@@ -453,7 +453,7 @@ def test_a_stopped_run_leaves_no_kernel_and_nothing_corrupt(home, sent):
     kernel = psutil.Process(int(mark.read_text()))
     time.sleep(0.5)
     runner.send_signal(sent)
-    said = runner.communicate(timeout=20)[1]
+    said = runner.communicate(timeout=60)[1]
     _, alive = psutil.wait_procs([kernel], timeout=8)
     assert not alive
     nb = nbformat.read(home / "runs" / "a" / "a.ipynb", as_version=4)
