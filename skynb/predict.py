@@ -5,6 +5,7 @@ import json
 import logging
 import re
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -277,13 +278,16 @@ def _parquet(path, columns):
         about, names = parquet.metadata, parquet.schema_arrow.names
         n_rows = CHUNK_ROWS
         if "lightcurve" in names:
-            inside = [k for k in range(about.num_columns) if about.schema.column(k).name == "mjd"]
+            paths = [about.schema.column(k).path.split(".") for k in range(about.num_columns)]
+            inside = [k for k, path in enumerate(paths) if "mjd" in path]
             groups = [about.row_group(k) for k in range(about.num_row_groups)]
             n_obs = sum(group.column(k).num_values for group in groups for k in inside)
             n_rows = int(np.clip(CHUNK_ROWS * about.num_rows / max(n_obs, 1), 1, 5000))
             columns = ("object_id", "lightcurve") if len(columns) > 1 else columns
         wanted = [name for name in columns if name in names]
-        for batch in parquet.iter_batches(n_rows, columns=wanted):
+        groups = range(about.num_row_groups)
+        batches = (parquet.iter_batches(n_rows, row_groups=[k], columns=wanted) for k in groups)
+        for batch in chain.from_iterable(batches):
             table = pa.Table.from_batches([batch])
             frame = table.drop_columns("lightcurve") if "lightcurve" in wanted else table
             frame = frame.to_pandas(integer_object_nulls=True)

@@ -99,6 +99,14 @@ def test_the_size_of_chunks_changes_nothing(model, lcs, flat, tmp_path, rows, mo
         pd.testing.assert_frame_equal(found, expected)
 
 
+def test_a_chunk_of_nested_objects_holds_few_observations(lcs, tmp_path, monkeypatch):
+    path = lightcurves.write(lcs, tmp_path / "lcs.parquet")
+    monkeypatch.setattr(predict, "CHUNK_ROWS", len(lightcurves.arrays(lcs).mjd) // 4)
+    sizes = [len(ids) for ids, _ in predict._chunks(path, predict.COLUMNS)]
+    assert len(sizes) >= 4
+    assert max(sizes) <= len(lcs) // 3
+
+
 def test_rows_that_lie_apart(model, flat, tmp_path, monkeypatch):
     sorted_by_time = flat.sort_values("mjd")
     found, _ = run(model, as_file(sorted_by_time, tmp_path / "apart.parquet"))
