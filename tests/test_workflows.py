@@ -445,6 +445,7 @@ def test_a_stopped_run_leaves_no_kernel_and_nothing_corrupt(home, sent):
     (home / "runs" / "a").mkdir(parents=True)
     (home / "runs" / "a" / "results.json").write_text('{"status": "done"}')
     command = [sys.executable, "-m", "skynb.cli", "run", "a.ipynb"]
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a shell's background
     runner = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     mark = home / "runs" / "a" / "artifacts" / "pid"
     deadline = time.monotonic() + 30
