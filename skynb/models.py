@@ -51,9 +51,6 @@ sklearn.ensemble._hist_gradient_boosting.binning: _BinMapper
 sklearn.ensemble._hist_gradient_boosting.gradient_boosting: HistGradientBoostingClassifier
 sklearn.ensemble._hist_gradient_boosting.predictor: TreePredictor
 sklearn.ensemble._iforest: IsolationForest
-sklearn.impute._base: SimpleImputer
-sklearn.linear_model._logistic: LogisticRegression
-sklearn.preprocessing._data: QuantileTransformer StandardScaler
 sklearn.preprocessing._label: LabelEncoder
 sklearn.tree._classes: DecisionTreeClassifier ExtraTreeClassifier ExtraTreeRegressor
 sklearn.tree._tree: Tree
