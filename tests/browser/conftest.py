@@ -1,11 +1,17 @@
 """A real Chromium, with the outside world shut off and every complaint of the page noted."""
 
+import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
+import time
+from contextlib import closing
 from pathlib import Path
+from urllib.error import URLError
 from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -105,3 +111,140 @@ def screenshots(tmp_path):
     folder = Path(os.environ.get("SKYNB_SCREENSHOTS", tmp_path))
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+class Lab:
+    """A JupyterLab on this machine, and a page of a browser that shows one notebook in it."""
+
+    def __init__(self, address, folder, page):
+        self.address, self.folder, self.page = address, folder, page
+        self.kernel = None
+
+    def open(self, *sources, name="notebook"):
+        """Write a notebook of these cells, open it, run it, and wait until it is done."""
+        import nbformat
+
+        nb = nbformat.v4.new_notebook()
+        nb.metadata.kernelspec = {"name": "python3", "display_name": "Python 3"}
+        nb.cells = [nbformat.v4.new_code_cell(source) for source in sources]
+        path = self.folder / f"{name}.ipynb"
+        nbformat.write(nb, path)
+        self.show(path.name)
+        self._connect(path.name)
+        self.page.get_by_role("menuitem", name="Run", exact=True).click()
+        self.page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+        self.python("0")
+        failed = self.page.locator(".jp-OutputArea-output[data-mime-type*=error]")
+        assert failed.count() == 0, failed.first.inner_text()
+
+    def show(self, name):
+        """Open a notebook that lies in the folder."""
+        self.page.goto(f"{self.address}/lab/tree/{name}?reset")
+        self.page.locator(".jp-Notebook .jp-Cell").first.wait_for()
+
+    def view(self, name):
+        """Return the explorer of this name, once it is drawn."""
+        found = self.page.locator(f".skynb-view[data-name={name}]").first
+        found.locator(".widget-box, .bk-Figure").first.wait_for()
+        return found
+
+    def python(self, expression):
+        """Return the value of an expression in the notebook's kernel: plain data, by JSON."""
+        source = f"__import__('json').dumps({expression}, default=list)"
+        reply = self.kernel.execute_interactive(
+            "", user_expressions={"value": source}, silent=True, store_history=False, timeout=60,
+            output_hook=lambda message: None,
+        )["content"]["user_expressions"]["value"]  # fmt: skip
+        assert reply["status"] == "ok", f"{expression}: {reply.get('evalue')}"
+        return json.loads(eval(reply["data"]["text/plain"]))
+
+    def until(self, expression, expected, seconds=20):
+        """Wait until an expression in the kernel has a value; fail with the one that it has."""
+        deadline = time.monotonic() + seconds
+        while (value := self.python(expression)) != expected and time.monotonic() < deadline:
+            self.page.wait_for_timeout(100)
+        assert value == expected, f"{expression} is {value!r}"
+
+    def violations(self, selector=".skynb-view"):
+        """Return what axe-core finds serious or critical within our own part of the page."""
+        from axe_playwright_python.sync_playwright import Axe
+
+        found = Axe().run(self.page, context=selector).response["violations"]
+        grave = [each for each in found if each["impact"] in ("serious", "critical")]
+        return [(each["id"], [node["html"][:200] for node in each["nodes"]]) for each in grave]
+
+    def _connect(self, name):
+        from jupyter_client import BlockingKernelClient
+        from jupyter_core.paths import jupyter_runtime_dir
+
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            with closing(urlopen(f"{self.address}/api/sessions")) as answer:
+                found = [one for one in json.load(answer) if one["path"] == name]
+            if found:
+                break
+            self.page.wait_for_timeout(200)
+        kernel_id = found[0]["kernel"]["id"]
+        self.kernel = BlockingKernelClient(
+            connection_file=f"{jupyter_runtime_dir()}/kernel-{kernel_id}.json"
+        )
+        self.kernel.load_connection_file()
+        self.kernel.start_channels()
+        self.kernel.wait_for_ready(timeout=60)
+
+    def close(self):
+        if self.kernel is not None:
+            self.kernel.stop_channels()
+        with closing(urlopen(f"{self.address}/api/sessions")) as answer:
+            for session in json.load(answer):
+                url = f"{self.address}/api/sessions/{session['id']}"
+                urlopen(Request(url, method="DELETE")).close()
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    """The address and the folder of a JupyterLab that asks the outside for nothing."""
+    folder = tmp_path_factory.mktemp("lab")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    quiet = {"@jupyterlab/apputils-extension:notification": {
+        "fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True}}  # fmt: skip
+    settings = folder / "settings" / "@jupyterlab" / "apputils-extension"
+    settings.mkdir(parents=True)
+    (settings / "notification.jupyterlab-settings").write_text(json.dumps(*quiet.values()))
+    options = {
+        "ServerApp.root_dir": folder,
+        "ServerApp.port": port,
+        "IdentityProvider.token": "",
+        "ServerApp.disable_check_xsrf": True,
+        "ServerApp.allow_root": True,
+        "ServerApp.open_browser": False,
+        "LabApp.extension_manager": "readonly",
+        "LabApp.user_settings_dir": folder / "settings",
+        "LabApp.workspaces_dir": folder / "workspaces",
+    }
+    command = [sys.executable, "-m", "jupyterlab", *(f"--{k}={v}" for k, v in options.items())]
+    log = (folder / "server.log").open("w")
+    process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(240):
+            try:
+                urlopen(f"{address}/api").close()
+                break
+            except (URLError, ConnectionError):
+                assert process.poll() is None, (folder / "server.log").read_text()[-2000:]
+                time.sleep(0.25)
+        yield address, folder
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+@pytest.fixture
+def lab(server, page):
+    """A `Lab`: JupyterLab in a page that cannot reach beyond this machine."""
+    lab = Lab(*server, page)
+    yield lab
+    lab.close()

@@ -1,0 +1,164 @@
+"""The bus between explorers: which objects are chosen, which one is looked at, and the way back."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import traitlets
+
+N_STEPS = 100
+"""Steps that can be undone."""
+
+
+class Selection(traitlets.HasTraits):
+    """A set of objects shared by every explorer; any of them writes it and all follow.
+
+    Parameters
+    ----------
+    index : Index, DataFrame or sequence
+        The ids of the objects that there are, or a table indexed by them.
+
+    Attributes
+    ----------
+    rows : ndarray of int
+        Positions of the chosen objects in ``index``, ascending. Observe it; write with `choose`.
+    focus : int or None
+        Position of the object that is looked at.
+    points : tuple of int
+        Positions of the chosen observations in the light curve of that object.
+    hovered : int or None
+        Position of the observation under the pointer.
+    n_undo, n_redo : int
+        Steps that there are back and forth.
+
+    Examples
+    --------
+    >>> chosen = Selection(["a", "b", "c"])
+    >>> chosen.choose(["c", "a"])
+    >>> chosen.ids.tolist()
+    ['a', 'c']
+    >>> chosen.undo()
+    >>> len(chosen)
+    0
+    """
+
+    rows = traitlets.Any()
+    focus = traitlets.Int(allow_none=True, default_value=None)
+    points = traitlets.Tuple()
+    hovered = traitlets.Int(allow_none=True, default_value=None)
+    n_undo, n_redo = traitlets.Int(), traitlets.Int()
+
+    def __init__(self, index):
+        held = getattr(index, "index", index)  # a list has a method of that name
+        index = pd.Index(index if callable(held) else held)
+        if not index.is_unique:
+            again = index[index.duplicated()].tolist()[0]
+            raise ValueError(f"object {again!r} appears twice; give every object one row")
+        self.index, self._undo, self._redo = index, [], []
+        super().__init__(rows=np.empty(0, int), focus=0 if len(index) else None)
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __contains__(self, object_id):
+        return object_id in self.index and self.position(object_id) in self.rows
+
+    @property
+    def ids(self):
+        """The ids of the chosen objects, in the order of the table."""
+        return self.index[self.rows]
+
+    def position(self, object_id):
+        """Return the position of one object; ValueError if there is none."""
+        return int(self._positions([object_id])[0])
+
+    def look_at(self, object_id):
+        """Make one object the one that is looked at."""
+        self.focus = self.position(object_id)
+
+    def choose(self, ids, *, how="replace"):
+        """Choose objects by id: ``replace``, ``add``, ``remove``, or ``keep`` only these of them.
+
+        Raises
+        ------
+        ValueError
+            If an id is not there, or ``how`` is another word; nothing has changed then.
+        """
+        self.choose_rows(self._positions(ids), how=how)
+
+    def choose_rows(self, rows, *, how="replace"):
+        """Choose objects by their positions in ``index``, as `choose` does."""
+        rows = np.unique(np.asarray(rows, dtype=int))
+        if len(rows) and not (rows[0] >= 0 and rows[-1] < len(self.index)):
+            raise ValueError(f"rows {rows[0]} to {rows[-1]}; there are {len(self.index)} objects")
+        ways = {
+            "replace": lambda: rows,
+            "add": lambda: np.union1d(self.rows, rows),
+            "remove": lambda: np.setdiff1d(self.rows, rows),
+            "keep": lambda: np.intersect1d(self.rows, rows),
+        }
+        if how not in ways:
+            raise ValueError(f"no way {how!r} to choose; there are {', '.join(ways)}")
+        chosen = ways[how]()
+        if np.array_equal(chosen, self.rows):
+            return
+        self._undo, self._redo = [*self._undo, self.rows][-N_STEPS:], []
+        self._show(chosen)
+
+    def clear(self):
+        """Choose nothing."""
+        self.choose_rows([])
+
+    def undo(self):
+        """Go back one step; nothing happens at the first."""
+        if self._undo:
+            self._redo.append(self.rows)
+            self._show(self._undo.pop())
+
+    def redo(self):
+        """Take back one `undo`."""
+        if self._redo:
+            self._undo.append(self.rows)
+            self._show(self._redo.pop())
+
+    def to_frame(self, lcs=None):
+        """Return the chosen rows of ``lcs``; without it a DataFrame of ids alone."""
+        return pd.DataFrame(index=self.ids) if lcs is None else lcs.loc[self.ids]
+
+    def save(self, path):
+        """Return ``path`` after writing the chosen ids there as JSON, whole or not at all."""
+        path = Path(path).expanduser()
+        part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        part.write_text(json.dumps({"object_id": self.ids.tolist()}) + "\n", encoding="utf-8")
+        part.replace(path)
+        return path
+
+    def load(self, path):
+        """Choose the ids that `save` wrote; ValueError if the file holds something else."""
+        try:
+            ids = json.loads(Path(path).expanduser().read_text(encoding="utf-8"))["object_id"]
+        except (json.JSONDecodeError, KeyError, TypeError):
+            raise ValueError(f"{path} holds no selection; save one with Selection.save") from None
+        self.choose(ids)
+
+    def _positions(self, ids):
+        ids = pd.Index(ids)
+        rows = self.index.get_indexer(ids) if len(ids) else np.empty(0, int)
+        missing = ids[rows < 0].tolist()
+        if missing:
+            more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+            some = self.index[:1].tolist()
+            like = f"ids are like {some[0]!r}" if some else "the table is empty"
+            raise ValueError(f"no object {missing[0]!r}{more} among {len(self.index)}; {like}")
+        return rows
+
+    def _show(self, rows):
+        with self.hold_trait_notifications():
+            self.rows = rows
+            self.n_undo, self.n_redo = len(self._undo), len(self._redo)
+
+    @traitlets.observe("focus")
+    def _leave(self, _):
+        self.points, self.hovered = (), None

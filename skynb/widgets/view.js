@@ -1,0 +1,60 @@
+// What every explorer is in the page: a labelled group that takes keys, and that brings BokehJS
+// along where the page has none yet, before its pictures are made.
+
+function bokeh(model) {
+  if (window.Bokeh) return Promise.resolve();
+  window.skynbBokeh ??= new Promise((resolve, reject) => {
+    model.on("msg:custom", (message) => {
+      if (message.bokeh === undefined || window.Bokeh) return;
+      const script = document.createElement("script");
+      script.textContent = message.bokeh;
+      document.head.append(script);
+      resolve();
+    });
+    model.send({ ask: "bokeh" });
+    setTimeout(() => {
+      window.skynbBokeh = undefined;
+      reject(new Error("no answer from the kernel"));
+    }, 20_000);
+  });
+  return window.skynbBokeh;
+}
+
+async function render({ model, el }) {
+  const describe = () => {
+    el.setAttribute("aria-label", model.get("description"));
+    el.dataset.name = model.get("name");
+  };
+  describe();
+  model.on("change:description", describe);
+  el.classList.add("skynb-view");
+  el.setAttribute("role", "group");
+  el.dataset.lmSuppressShortcuts = "true";
+  el.tabIndex = 0;
+  el.addEventListener("keydown", (event) => {
+    const typing = event.target.matches("input:not([type=checkbox]), textarea, select, [contenteditable]");
+    const other = event.ctrlKey || event.metaKey || event.altKey;
+    if (typing || other || !model.get("hotkeys").includes(event.key)) return;
+    event.preventDefault();
+    event.stopPropagation();
+    model.send({ key: event.key });
+  });
+  try {
+    await bokeh(model);
+  } catch {
+    el.textContent = "This explorer has no kernel: run its cell again.";
+    return;
+  }
+  const id = model.get("child").slice("IPY_MODEL_".length);
+  const view = await model.widget_manager.create_view(await model.widget_manager.get_model(id));
+  const tell = (type) => view.luminoWidget.processMessage({ type });
+  tell("before-attach");
+  el.append(view.el);
+  tell("after-attach");
+  return () => {
+    tell("before-detach");
+    view.remove();
+  };
+}
+
+export default { render };

@@ -1,0 +1,120 @@
+"""What every explorer shares: keys, messages, its pictures in the page, and a still without it."""
+
+import base64
+import functools
+import html
+import io
+from pathlib import Path
+
+import anywidget
+import ipywidgets
+import traitlets
+
+
+class View(anywidget.AnyWidget):
+    """A group of controls and pictures that takes keys, says what is wrong, and leaves a still.
+
+    A subclass fills ``child`` with ipywidgets and `picture`, sets ``description`` to what a screen
+    reader should say of its state, lists its keys in ``keys_``, and draws itself in `draw`.
+
+    Attributes
+    ----------
+    message : str
+        What went wrong last, shown in the widget and read out; "" where nothing did.
+    """
+
+    _esm = Path(__file__).with_name("view.js")
+    _css = """
+    .skynb-view:focus-visible { outline: 2px solid #0072b2; outline-offset: 2px; }
+    .skynb-view .skynb-message { color: #7a1b15; }
+    """
+    name = traitlets.Unicode().tag(sync=True)
+    description = traitlets.Unicode().tag(sync=True)
+    hotkeys = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    child = traitlets.Instance(ipywidgets.Widget).tag(sync=True, **ipywidgets.widget_serialization)
+    message = traitlets.Unicode()
+
+    def __init__(self, *children, **traits):
+        self._said = ipywidgets.HTML()
+        self.keys_ = {}
+        super().__init__(child=ipywidgets.VBox([*children, self._said]), **traits)
+        self.name = type(self).__name__
+        self.on_msg(self._receive)
+
+    def bind(self, **keys):
+        """Take keys: the name of each, as a browser gives it, and the method that it calls."""
+        self.keys_ |= keys
+        self.hotkeys = list(self.keys_)
+
+    def draw(self, figure):
+        """Draw the present state on a matplotlib figure; every explorer has its own way."""
+        raise NotImplementedError
+
+    def revive(self):
+        """Return the line of Python that makes this explorer anew."""
+        return f"widgets.{type(self).__name__}(lcs)"
+
+    def still(self):
+        """Return a picture of the present state, as bytes of a PNG file."""
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        figure, picture = Figure(figsize=(9.6, 3.2), layout="constrained"), io.BytesIO()
+        FigureCanvasAgg(figure)
+        self.draw(figure)
+        figure.savefig(picture, format="png", dpi=100)
+        return picture.getvalue()
+
+    def _receive(self, _, content, buffers):
+        if content.get("ask") == "bokeh":
+            from bokeh.resources import Resources
+
+            self.send({"bokeh": "\n".join(Resources(mode="inline", components=["bokeh"]).js_raw)})
+        if content.get("key") in self.keys_:
+            reported(type(self)._press)(self, content["key"])
+
+    def _press(self, key):
+        self.keys_[key]()
+
+    @traitlets.observe("message")
+    def _say(self, _):
+        text = html.escape(self.message)
+        said = f'<span class="skynb-message" role="alert">{text}</span>'
+        self._said.value = said if text else ""
+
+    def _repr_mimebundle_(self, **options):
+        bundle = super()._repr_mimebundle_(**options)
+        data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
+        still = base64.b64encode(self.still()).decode()
+        line = html.escape(self.revive())
+        about = html.escape(f"{self.name}: {self.description}")
+        data["text/plain"] = f"{self.name}: {self.description}; {self.revive()} revives it"
+        data["text/html"] = (
+            f'<figure style="margin: 0"><img alt="{about}" style="max-width: 100%"'
+            f' src="data:image/png;base64,{still}"><figcaption>A still of the {about}.'
+            f" Run <code>{line}</code> to revive it.</figcaption></figure>"
+        )
+        return data, metadata
+
+
+def picture(model):
+    """Return a bokeh figure or layout as an ipywidget, its changes passed on both ways."""
+    from jupyter_bokeh.widgets import BokehModel
+
+    return BokehModel(model)
+
+
+def reported(method):
+    """Return a method of a `View` that shows what it raises as the view's message."""
+
+    @functools.wraps(method)
+    def guarded(self, *args, **options):
+        try:
+            result = method(self, *args, **options)
+        except (ValueError, KeyError, OSError, RuntimeError) as error:
+            self.message = str(error.args[0] if error.args else error)
+            return None
+        self.message = ""
+        return result
+
+    return guarded

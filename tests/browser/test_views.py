@@ -1,0 +1,74 @@
+"""What every explorer does in a real JupyterLab: it comes up, takes keys, and leaves a still."""
+
+import json
+
+import pytest
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+SOURCE = """
+import ipywidgets
+from bokeh.plotting import figure
+from skynb.widgets import view
+
+class Square(view.View):
+    def __init__(self):
+        plot = figure(width=300, height=200, tools="")
+        plot.scatter([1, 2, 3], [1, 4, 9])
+        self.n = ipywidgets.IntText(3, description="number")
+        super().__init__(view.picture(plot), self.n, description="three squares")
+        self.bind(a=self.more, x=self.fail)
+
+    def more(self):
+        self.n.value += 1
+
+    def fail(self):
+        raise ValueError("no <such> thing; try another")
+
+    def draw(self, figure):
+        figure.subplots().plot([1, 4, 9])
+
+square = Square()
+square
+"""
+
+
+def test_comes_up_takes_keys_and_says_what_is_wrong(lab, screenshots):
+    lab.open(SOURCE)
+    view = lab.view("Square")
+    view.locator(".bk-Figure canvas").first.wait_for()
+    assert view.get_attribute("aria-label") == "three squares"
+    view.focus()
+    lab.page.keyboard.press("a")
+    lab.until("square.n.value", 4)
+    lab.page.keyboard.press("x")
+    alert = view.get_by_role("alert")
+    alert.wait_for()
+    assert alert.inner_text() == "no <such> thing; try another"
+    lab.page.keyboard.press("a")
+    alert.wait_for(state="detached")
+    view.locator("input").fill("7")
+    lab.page.keyboard.press("a")
+    assert lab.python("square.n.value") in (5, 7)
+    assert lab.violations() == []
+    view.screenshot(path=screenshots / "view.png")
+
+
+def test_after_a_reload_it_is_there_again_and_without_a_kernel_a_still(lab):
+    lab.open(SOURCE, name="saved")
+    lab.view("Square").locator(".bk-Figure canvas").first.wait_for()
+    lab.page.keyboard.press("Control+s")
+    path = lab.folder / "saved.ipynb"
+    lab.page.wait_for_function("() => !document.querySelector('.jp-mod-dirty')")
+    lab.show(path.name)
+    lab.view("Square").locator(".bk-Figure canvas").first.wait_for()
+    nb = json.loads(path.read_text())
+    assert nb["cells"][0]["outputs"]
+    nb["metadata"] = {"kernelspec": {"name": "none", "display_name": "none", "language": "none"}}
+    (lab.folder / "dead.ipynb").write_text(json.dumps(nb))
+    lab.show("dead.ipynb")
+    lab.page.locator(".jp-Dialog").get_by_role("button", name="No Kernel").click()
+    still = lab.page.get_by_alt_text("Square: three squares")
+    still.wait_for()
+    assert still.evaluate("image => image.naturalWidth") > 300
+    assert lab.page.get_by_text("Run widgets.Square(lcs) to revive it.").is_visible()
