@@ -3,7 +3,7 @@
 import importlib
 import sys
 
-NAMES = ("dmdt", "features", "periods", "predict", "maps", "bayes", "transfer", "methods")
+NAMES = ("dmdt", "features", "periods", "predict", "maps", "bayes", "transfer", "methods", "sweep")
 
 for name in sys.argv[1:] or NAMES:
     bench = importlib.import_module(f"benchmarks.bench_{name}")

@@ -12,9 +12,29 @@ EXAMPLES = """examples:
   skynb run atlas -p dataset=crts              the same on 5,757 light curves of the Catalina survey
   skynb run atlas -p dataset=my.parquet        the same on your own
   skynb info atlas                             what a notebook asks, its parameters and its cost
+  skynb sweep fields.yml                       many runs, none repeated that is done
   skynb results runs/atlas                     what a run recorded, as JSON
   skynb predict m.skynb my.csv -o out.parquet  a trained model on your own light curves
   skynb data list                              the data sets
+"""
+
+
+SWEEP = """a sweep is a file such as
+
+  notebook: atlas              # name, path, pattern (notebooks/*.ipynb), list of these, or all
+  parameters: {dataset: crts}  # the same in all runs
+  grid: {n_trees: [100, 300], seed: [0, 1, 2]}  # or runs: [{seed: 0}, ...], or runs: table.csv
+  retries: 1                   # of a run that fails
+  timeout: 10 min              # of a run; default: the notebook's own max_seconds
+  memory: 2 GB                 # of a run; default: the notebook's own max_memory_mb
+
+and of notebooks that need each other
+
+  steps:
+    clean: {notebook: lightcurves, grid: {dataset: [crts, asas]}}
+    learn: {notebook: classify, parameters: {dataset: "${clean/lightcurves.parquet}"}}
+
+A second call runs what is new, changed or failed, and says why it skips the rest.
 """
 
 
@@ -37,8 +57,15 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"skynb {__version__}")
     commands = top.add_subparsers(metavar="COMMAND", required=True)
 
-    def add(name, function, summary, to=commands):
-        command = to.add_parser(name, help=summary, description=summary, allow_abbrev=False)
+    def add(name, function, summary, to=commands, epilog=None):
+        command = to.add_parser(
+            name,
+            help=summary,
+            description=summary,
+            epilog=epilog,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
         command.set_defaults(function=function)
         return command
 
@@ -58,6 +85,31 @@ def parser() -> argparse.ArgumentParser:
 
     info = add("info", show_info, "show what a notebook asks, its parameters and its cost")
     info.add_argument("notebook", metavar="NAME|PATH")
+
+    sweep = add("sweep", run_sweep, "run notebooks many times, from a file", epilog=SWEEP)
+    sweep.add_argument("file", metavar="FILE.yml")
+    sweep.add_argument("--out", metavar="DIR", help="where everything goes (default: runs/FILE)")
+    where = sweep.add_mutually_exclusive_group()
+    where.add_argument(
+        "--workers", metavar="N", type=_count, help="processes on this machine (default: its cores)"
+    )
+    where.add_argument(
+        "--scheduler", metavar="ADDRESS", help="a Dask scheduler, as tcp://HOST:8786"
+    )
+    sweep.add_argument(
+        "--dry-run", action="store_true", help="check all, print the plan, run nothing"
+    )
+    which = sweep.add_mutually_exclusive_group()
+    which.add_argument("--rerun", action="store_true", help="repeat also what is done")
+    which.add_argument("--only-failed", action="store_true", help="repeat only what failed")
+    sweep.add_argument(
+        "--retry", metavar="N", type=_count, help="tries after a failed one (default: retries:)"
+    )
+
+    lint = add("lint", lint_notebooks, "check the form of notebooks")
+    lint.add_argument(
+        "notebooks", metavar="NAME|PATH", nargs="*", help="default: all that come with skynb"
+    )
 
     results = add("results", show_results, "print the recorded results of a run as JSON")
     results.add_argument("folder", metavar="DIR")
@@ -114,10 +166,59 @@ def run_notebook(options) -> int:
     if finished.status == "failed":
         return _fail(finished.failure, 1)
     print(f"{name}: done in {cost}\nreport: {finished.report}")
+    stated = {} if given else workflows.info(options.notebook)["cost"]
+    spent = {"max_seconds": finished.seconds, "max_memory_mb": finished.peak_memory_mb}
+    for limit, most in stated.items():
+        if spent[limit] > most:
+            print(f"more than it states: {limit} is {most:g}", file=sys.stderr)
     for key, value in finished.results.items():
         text = f"{value:.6g}" if isinstance(value, float) else json.dumps(value, ensure_ascii=False)
         print(f"  {key}: {text if len(text) <= 100 else text[:97] + '...'}")
     return 0
+
+
+def run_sweep(options) -> int:
+    from skynb import sweep
+
+    try:
+        plan = sweep.read(options.file, out=options.out)
+    except sweep.SweepError as error:
+        return max(_fail(fault, 2) for fault in error.faults)
+    which = {"rerun": options.rerun, "only_failed": options.only_failed}
+    if options.dry_run:
+        chosen = sweep.choose(plan, **which)
+        for job in plan.jobs:
+            do, state, why = chosen[job.name]
+            limits = ", ".join(f"{key} {n:g}" for key, n in job.limits.items()) or "no limit"
+            print(f"{do} {job.name} ({state}: {why}; {limits})")
+            print(f"    {job.notebook.name} {json.dumps(job.given, ensure_ascii=False)}")
+        n_runs = sum(do == "run" for do, *_ in chosen.values())
+        print(f"{n_runs} of {len(plan.jobs)} would run, into {plan.out}")
+        return 0
+    finished = sweep.run(
+        plan,
+        workers=options.workers,
+        scheduler=options.scheduler,
+        retry=options.retry,
+        tell=lambda line: print(line, flush=True),
+        **which,
+    )
+    print(f"index: {plan.out / 'index.html'}")
+    bad = [name for name, one in finished.items() if one.status != "done"]
+    if bad:
+        more = f" and {len(bad) - 5} more" if len(bad) > 5 else ""
+        return _fail(f"{len(bad)} of {len(plan.jobs)} failed: {', '.join(bad[:5])}{more}", 1)
+    return 0
+
+
+def lint_notebooks(options) -> int:
+    from skynb import lint, workflows
+
+    code = 0
+    for notebook in options.notebooks or workflows.names():
+        for fault in lint.faults(notebook):
+            code = _fail(f"{notebook}: {fault}", 1)
+    return code
 
 
 def show_info(options) -> int:
@@ -221,6 +322,12 @@ def main(argv=None) -> int:
 def _fail(reason, code) -> int:
     print(f"skynb: {' '.join(str(reason).split())}", file=sys.stderr)
     return code
+
+
+def _count(text) -> int:
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"expected a whole number, found {text!r}")
+    return int(text)
 
 
 def _read_parameters(path) -> dict:

@@ -19,6 +19,7 @@ import platform
 import re
 import shutil
 import signal
+import sys
 import threading
 import time
 import tokenize
@@ -31,17 +32,31 @@ from skynb import __version__
 ARTIFACTS = "SKYNB_ARTIFACTS"
 RECORD = "application/vnd.skynb.record+json"
 WIDGET = "application/vnd.jupyter.widget-view+json"
+LIMITS = {"max_seconds": "s", "max_memory_mb": "MB"}
+MORTAL = """import ctypes, os, sys
+ctypes.CDLL(None).prctl(1, 9)  # Linux's PR_SET_PDEATHSIG, SIGKILL: dies with who started it
+if os.getppid() == int(os.environ["JPY_PARENT_PID"]):
+    os.execv(sys.argv[1], sys.argv[1:])"""
 _TYPES = {"int": int, "float": (int, float), "str": str, "list": list, "dict": dict}
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter of a notebook: its name, type as written, default and help."""
+    """One parameter of a notebook: its name, type as written, default, help and unit.
+
+    The help is the comment behind it, the unit what that says in brackets: ``# [day] the longest``.
+    """
 
     name: str
     type: str
     default: object
     help: str = ""
+
+    @property
+    def unit(self) -> str:
+        """The unit; empty if the help names none."""
+        found = re.search(r"\[([^\],]+)\]", self.help)
+        return found[1] if found else ""
 
     def accepts(self, value) -> bool:
         """Return whether ``value`` is of the parameter's type (an int serves as a float)."""
@@ -78,6 +93,7 @@ class Run:
     data: dict = field(default_factory=dict)
     cells: list = field(default_factory=list)
     error: dict | None = None
+    key: dict = field(default_factory=dict)
 
     @property
     def path(self) -> Path:
@@ -141,7 +157,7 @@ def find(notebook) -> Path:
     if path.suffix == ".ipynb":
         raise FileNotFoundError(f"no notebook at {notebook}; check the path")
     if str(notebook) not in known:
-        raise FileNotFoundError(f"no notebook named {notebook!r}{_choices(str(notebook), known)}")
+        raise FileNotFoundError(f"no notebook named {notebook!r}{choices(str(notebook), known)}")
     return known[str(notebook)]
 
 
@@ -156,21 +172,29 @@ def parameters(notebook) -> dict[str, Parameter]:
         If the file is not a notebook, or a default is not a literal.
     """
     path = find(notebook)
-    return _parameters(_read(path), path.stem)
+    return _parameters(read(path), path.stem)
 
 
 def info(notebook) -> dict:
-    """Return a notebook's ``title``, ``question``, ``parameters`` and the ``cost`` it states."""
+    """Return a notebook's ``title``, ``question``, ``parameters`` and the ``cost`` it states.
+
+    The cost of a run with its defaults, ``max_seconds`` and ``max_memory_mb``, stands in the
+    notebook's metadata under ``skynb``.
+
+    Raises
+    ------
+    ValueError
+        If the file is not a notebook, a default no literal, or the cost no positive number.
+    """
     path = find(notebook)
-    nb = _read(path)
+    nb = read(path)
     first = nb.cells[0].source if nb.cells else ""
     question = re.search(r"\*\*Question\.?\*\*(.*?)(?=\*\*|\Z)", first, re.S)
-    stated = nb.metadata.get("skynb", {})
     return {
         "title": _title(nb) or path.stem,
         "question": " ".join(question[1].split()) if question else "",
         "parameters": _parameters(nb, path.stem),
-        "cost": {key: stated[key] for key in ("max_seconds", "max_memory_mb") if key in stated},
+        "cost": _cost(nb, path.stem),
     }
 
 
@@ -186,15 +210,35 @@ def parse(notebook, texts) -> dict:
     }
 
 
-def run(notebook, parameters=None, *, out=None, progress=True) -> Run:
+def run(
+    notebook,
+    parameters=None,
+    *,
+    out=None,
+    progress=True,
+    folder=None,
+    limits=None,
+    key=None,
+    stop=None,
+) -> Run:
     """Return the finished run of a notebook, executed with ``parameters`` in a fresh kernel.
 
-    The kernel is this very Python, in the current directory. The folder ``out`` (``runs/NAME``)
-    receives the executed notebook, saved after each cell, the report, the artifacts and, last and
-    whole, ``results.json``: where it lies the run is over. What an earlier run left there is
-    replaced. A notebook that fails does not raise: ``status`` and ``error`` say so, and everything
-    up to there is kept. Ctrl-C and SIGTERM are recorded the same way and then raised again, as
-    KeyboardInterrupt.
+    The kernel is this very Python, in ``folder`` (the current one). The folder ``out``
+    (``runs/NAME``) receives the executed notebook, saved after each cell, the report, the artifacts
+    and, last and whole, ``results.json``: where it lies the run is over. What an earlier run left
+    there is replaced. A notebook that fails does not raise: ``status`` and ``error`` say so, and
+    everything up to there is kept. Ctrl-C and SIGTERM are recorded the same way and then raised
+    again, as KeyboardInterrupt.
+
+    Parameters
+    ----------
+    limits : dict, optional
+        ``max_seconds`` and ``max_memory_mb``, as the cost in `info`: a run past either is killed
+        and has failed.
+    key : dict, optional
+        What the run is made from, kept in ``results.json`` for who asks whether to repeat it.
+    stop : threading.Event, optional
+        Interrupts the run once another thread sets it; the run then says so and does not raise.
 
     Raises
     ------
@@ -207,18 +251,19 @@ def run(notebook, parameters=None, *, out=None, progress=True) -> Run:
         If ``out`` cannot be written; nothing has run then.
     """
     source = find(notebook)
-    nb = _read(source)
+    nb = read(source)
     known = _parameters(nb, source.stem)
-    given = _check(known, parameters or {}, source.stem)
-    finished = Run(Path(out or Path("runs", source.stem)), source.stem, versions=_versions())
+    given = check(known, parameters or {}, source.stem)
+    finished = Run(Path(out or Path("runs", source.stem)), source.stem, versions=versions())
+    finished.key = key or {}
     finished.parameters = {p.name: p.default for p in known.values()} | given
     nb = _parameterize(nb, given)
     _refuse_foreign(finished, source)
-    with _locked(finished), _terminable():
+    with locked(finished.folder), terminable():
         _empty(finished)
         _save(nb, finished)
         try:
-            _execute(nb, finished, progress)
+            _execute(nb, finished, progress, folder, limits or {}, stop)
         except KeyboardInterrupt:
             _blame(finished, "interrupted")
             raise KeyboardInterrupt(finished.failure) from None
@@ -306,7 +351,7 @@ def report(notebook_path, html_path) -> Path:
     )
     resources = {"metadata": {"path": str(Path(notebook_path).parent)}}
     page, _ = exporter.from_notebook_node(nb, resources=resources)
-    return _write(Path(html_path), page)
+    return write(Path(html_path), page)
 
 
 def _is_of(value, hint) -> bool:
@@ -326,13 +371,15 @@ def _is_of(value, hint) -> bool:
     return True
 
 
-def _choices(name, known) -> str:
+def choices(name, known) -> str:
+    """Return the end of a message on an unknown name: the closest of the known, and all."""
     close = difflib.get_close_matches(name, known, n=1)
     meant = f"; did you mean {close[0]}?" if close else ";"
     return f"{meant} there are {', '.join(known)}" if known else "; there are none"
 
 
-def _read(path):
+def read(path):
+    """Return a notebook as nbformat's node; a file that is none raises ValueError."""
     import nbformat
 
     try:
@@ -374,11 +421,32 @@ def _parameters(nb, name) -> dict[str, Parameter]:
     return found
 
 
-def _check(known, given, name) -> dict:
+def _cost(nb, name) -> dict:
+    stated = nb.metadata.get("skynb", {})
+    cost = {limit: stated[limit] for limit in LIMITS if limit in stated}
+    for limit, value in cost.items():
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+            raise ValueError(
+                f"{limit} in the metadata of {name} is {value!r}; state a positive number of"
+                f" {LIMITS[limit]}"
+            )
+    return cost
+
+
+def check(known, given, name) -> dict:
+    """Return parameters as plain values, once each is known to the notebook and of its type.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is unknown or of the wrong type.
+    TypeError
+        If a value is neither number, string, list nor dict.
+    """
     values = {}
     for key, value in given.items():
         if key not in known:
-            raise ValueError(f"{name} has no parameter {key!r}{_choices(key, known)}")
+            raise ValueError(f"{name} has no parameter {key!r}{choices(key, known)}")
         value = _plain(key, os.fspath(value) if isinstance(value, os.PathLike) else value)
         if not known[key].accepts(value):
             listed = isinstance(value, str) and known[key].type.startswith("list")
@@ -416,13 +484,13 @@ def _refuse_foreign(finished, source) -> None:
 
 
 @contextlib.contextmanager
-def _locked(finished):
-    """Hold the folder for this run alone; the system lets go of it however the process ends."""
+def locked(folder):
+    """Hold a folder for one run alone; the system lets go of it however the process ends."""
     try:
-        finished.folder.mkdir(parents=True, exist_ok=True)
-        lock = (finished.folder / ".lock").open("w")
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("w")
     except OSError as error:
-        raise OSError(_unwritable(finished.folder, error)) from None
+        raise OSError(_unwritable(folder, error)) from None
     with lock:
         try:
             import fcntl
@@ -430,7 +498,7 @@ def _locked(finished):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ValueError(
-                f"another run is writing into {finished.folder}; wait, or choose another folder"
+                f"another run is writing into {folder}; wait, or choose another folder"
             ) from None
         except (ImportError, OSError):
             pass  # a system or a file system without locks
@@ -438,7 +506,7 @@ def _locked(finished):
 
 
 @contextlib.contextmanager
-def _terminable():
+def terminable():
     """Let SIGTERM interrupt as Ctrl-C does, in the main thread, which alone may ask for it."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -462,22 +530,36 @@ def _empty(finished) -> None:
         raise OSError(_unwritable(finished.folder, error)) from None
 
 
-def _execute(nb, finished, progress) -> None:
+def _execute(nb, finished, progress, folder, limits, stop) -> None:
     """Run the cells, writing what happened into ``finished``."""
     import zmq
     from jupyter_client.kernelspec import KernelSpecManager
     from jupyter_client.manager import AsyncKernelManager
+    from jupyter_core.utils import ensure_event_loop
     from nbclient.exceptions import DeadKernelError
     from papermill.clientwrap import PapermillNotebookClient
     from papermill.engines import NotebookExecutionManager
 
     memory = _Memory()
-    current, kernel, started = None, None, 0.0
+    current, kernel, started, ended = None, None, 0.0, ""
+    began = time.perf_counter()
 
     def on_start(notebook):
-        nonlocal kernel
-        kernel = manager.provisioner.process
-        memory.watch(kernel.pid)
+        nonlocal kernel, began
+        kernel, began = manager.provisioner.process, time.perf_counter()
+        memory.watch(kernel.pid, guard)
+
+    def guard():
+        nonlocal ended
+        seconds, megabytes = time.perf_counter() - began, memory.now / 1e6
+        if stop is not None and stop.is_set():
+            ended = ended or "interrupted"
+        elif seconds > limits.get("max_seconds", math.inf):
+            ended = ended or _past("max_seconds", seconds, limits)
+        elif megabytes > limits.get("max_memory_mb", math.inf):
+            ended = ended or _past("max_memory_mb", megabytes, limits)
+        if ended:
+            _kill(kernel)
 
     def on_cell_start(cell, cell_index):
         if cell.cell_type == "code":
@@ -509,6 +591,8 @@ def _execute(nb, finished, progress) -> None:
         kernel_spec_manager=specs,
         transport_encryption="auto" if zmq.has("curve") else "disabled",
     )
+    if platform.system() == "Linux":
+        manager.kernel_spec.argv[:0] = [sys.executable, "-ISc", MORTAL]
     bar = {"desc": finished.notebook, "unit": "cell", "disable": not progress}
     book = NotebookExecutionManager(nb, progress_bar=bar, autosave_cell_every=0)
     client = PapermillNotebookClient(
@@ -525,27 +609,30 @@ def _execute(nb, finished, progress) -> None:
     book.notebook_start()
     try:
         environment = os.environ | {ARTIFACTS: str(finished.artifacts.resolve())}
-        client.execute(env=environment, cleanup_kc=True)
+        client.execute(env=environment, cleanup_kc=True, cwd=str(folder or Path.cwd()))
         finished.error = None
+        if finished.peak_memory_mb > limits.get("max_memory_mb", math.inf):
+            current = max(finished.cells, key=lambda cell: cell["peak_memory_mb"])["index"]
+            fail(_past("max_memory_mb", finished.peak_memory_mb, limits))
         if current is not None and nb.cells[current].metadata.papermill.exception:
             fail(_exception(nb.cells[current]))
     except DeadKernelError:
-        on_cell_end()
-        book.cell_exception(nb.cells[current])
-        fail(_death(kernel.poll(), finished.peak_memory_mb))
+        if current is not None:
+            on_cell_end()
+            book.cell_exception(nb.cells[current])
+        fail(ended or _death(kernel.poll(), finished.peak_memory_mb))
     except OSError as error:
-        fail(str(error))
+        fail(ended or str(error))
     except Exception as error:
-        fail(f"{type(error).__name__}: {error}")
+        fail(ended or f"{type(error).__name__}: {error}")
     except KeyboardInterrupt:
         fail("interrupted")
+        ensure_event_loop().set_exception_handler(lambda *_: None)  # the cell's task is given up
         raise
     finally:
         memory.stop()
         book.notebook_complete()
-        process = getattr(manager.provisioner, "process", None)
-        if process is not None and process.poll() is None:
-            process.kill()
+        _kill(getattr(manager.provisioner, "process", None))
 
 
 def _finish(finished, nb) -> None:
@@ -570,7 +657,7 @@ def _finish(finished, nb) -> None:
         _blame(finished, f"no report: {error}")
     try:
         text = json.dumps(finished.to_dict(), indent=1, ensure_ascii=False)
-        _write(finished.folder / "results.json", text + "\n")
+        write(finished.folder / "results.json", text + "\n")
     except OSError as error:
         _blame(finished, str(error))
 
@@ -625,6 +712,23 @@ def _exception(cell) -> str:
     return f"{error.ename}: {error.evalue}"
 
 
+def _past(limit, value, limits) -> str:
+    did = "took" if limit == "max_seconds" else "held"
+    return (
+        f"the run {did} {value:.4g} {LIMITS[limit]}, past its limit of"
+        f" {limits[limit]:g} {LIMITS[limit]} ({limit}); give it less to do, or raise the limit,"
+        f" in a sweep by {'timeout' if limit == 'max_seconds' else 'memory'}:"
+    )
+
+
+def _kill(kernel) -> None:
+    """End a kernel, if there is one, and the processes it started, which are its group."""
+    if kernel is not None:
+        kernel.kill()
+        with contextlib.suppress(OSError, AttributeError):
+            os.killpg(kernel.pid, signal.SIGKILL)
+
+
 def _death(status, peak_memory_mb) -> str:
     if status == -9:
         return f"the kernel was killed, perhaps for its memory; it held {peak_memory_mb:.0f} MB"
@@ -648,10 +752,10 @@ def _title(nb) -> str:
 def _save(nb, finished) -> None:
     import nbformat
 
-    _write(finished.path, nbformat.writes(nb))
+    write(finished.path, nbformat.writes(nb))
 
 
-def _write(path, text) -> Path:
+def write(path, text) -> Path:
     """Write a file whole or not at all."""
     part = path.with_name(f"{path.name}.part")
     try:
@@ -669,12 +773,14 @@ def _unwritable(path, error) -> str:
     return f"cannot write {path}: {error.strerror}; {room}choose another folder"
 
 
-def _versions() -> dict:
+def versions() -> dict:
+    """Return the versions of Python, skynb and what it requires, as installed."""
     found = {"python": platform.python_version(), "skynb": __version__}
     for requirement in metadata.requires("skynb") or []:
-        if "extra ==" not in requirement:
-            name = re.match(r"[\w.-]+", requirement)[0]
-            found[name] = metadata.version(name)
+        name = re.match(r"[\w.-]+", requirement)[0]
+        if 'extra == "dev"' not in requirement.replace("'", '"'):
+            with contextlib.suppress(metadata.PackageNotFoundError):
+                found[name] = metadata.version(name)
     return found
 
 
@@ -704,10 +810,11 @@ class _Memory:
         self.process, self.family, self.looks = None, [], 0
         self.stopped = threading.Event()
 
-    def watch(self, pid) -> None:
+    def watch(self, pid, guard=lambda: None) -> None:
+        """Sample from now on, and call ``guard`` after each look."""
         import psutil
 
-        self.process = psutil.Process(pid)
+        self.process, self.guard = psutil.Process(pid), guard
         self.take()
         threading.Thread(target=self._sample, daemon=True).start()
 
@@ -726,6 +833,7 @@ class _Memory:
     def _sample(self) -> None:
         while not self.stopped.wait(self.interval):
             self._look()
+            self.guard()
 
     def _look(self) -> None:
         import psutil

