@@ -3,7 +3,10 @@
 import importlib
 import sys
 
-NAMES = ("dmdt", "features", "periods", "predict", "maps", "bayes", "transfer", "methods", "sweep")
+NAMES = (
+    *("dmdt", "features", "periods", "predict", "maps", "bayes", "transfer", "methods"),
+    *("sweep", "survey"),
+)
 
 for name in sys.argv[1:] or NAMES:
     bench = importlib.import_module(f"benchmarks.bench_{name}")

@@ -78,15 +78,16 @@ def measure(
     grid : Grid, optional
         Of the dm-dt images; `GRID`, or `skynb.networks.FINE_GRID` for networks.
     max_frequency : float
-        Of the period search [1/day].
+        Of the period search [1/day]; 0: none, and features without a period.
     """
     X, images, inputs = None, None, _inputs(kind, node)
     if "images" in inputs:
         grid = grid or (networks.FINE_GRID if "dmdt_cnn" in (kind, node) else GRID)
         images = dmdt.images(lcs, grid=grid, progress=False)
     if "features" in inputs:
-        if found is None:
+        if found is None and max_frequency:
             found = periods.search(lcs, max_frequency=max_frequency, progress=progress)
+        found = False if found is None else found
         X = features.extract(lcs, periods=found, progress=False)
     return Measured(lcs, X, images, None if images is None else grid)
 

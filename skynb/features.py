@@ -11,10 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, pairwise
 
 import light_curve
+import numba
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from numba import njit
 from sklearn.preprocessing import QuantileTransformer, RobustScaler
 
 from skynb import lightcurves
@@ -121,7 +121,7 @@ CONVENTIONS = {
 """Column of `extract` -> (convention, source)."""
 
 
-def extract(lcs, *, periods=None, progress=True):
+def extract(lcs, *, periods=None, bands=None, progress=True):
     """Return the features of every object, indexed like ``lcs``; NaN where there is none.
 
     With several bands, non-periodic columns are per band (``amplitude_g``), differences of
@@ -132,30 +132,39 @@ def extract(lcs, *, periods=None, progress=True):
     lcs : NestedFrame, shape (n_objects,)
     periods : DataFrame, optional
         What `skynb.periods.search` returned, else it is called here; False: no periodic columns.
+    bands : sequence of str, optional
+        Those to make columns for, present or not, so that several tables have the same columns;
+        by default those of the table.
 
     Returns
     -------
     DataFrame, shape (n_objects, n_features)
         Columns are described in `CONVENTIONS`.
     """
-    names = lightcurves.bands(lcs)
-    names.sort(key=lambda name: (BAND_ORDER.find(name) % 99, name))
-    if len(names) < 2:
+    present = lightcurves.bands(lcs)
+    names = sorted(bands or present, key=lambda name: (BAND_ORDER.find(name) % 99, name))
+    tables = [_without_period(_select(lcs, name, present)) for name in names]
+    if not names:
         tables = [_without_period(lcs)]
-    else:
-        tables = [
-            _without_period(lightcurves.select_band(lcs, name)).add_suffix(f"_{name}")
-            for name in names
-        ]
-        medians = {name: table[f"median_{name}"] for name, table in zip(names, tables, strict=True)}
-        tables.append(
-            pd.DataFrame({f"color_{a}_{b}": medians[a] - medians[b] for a, b in pairwise(names)})
-        )
+    elif len(names) > 1:
+        medians = [table["median"].rename(None) for table in tables]
+        tables = [t.add_suffix(f"_{name}") for name, t in zip(names, tables, strict=True)]
+        colors = {
+            f"color_{names[k]}_{names[k + 1]}": a - b for k, (a, b) in enumerate(pairwise(medians))
+        }
+        tables.append(pd.DataFrame(colors))
     if periods is not False:
         found = search(lcs, progress=progress) if periods is None else periods
         tables.append(folded(lcs, found))
     tables = [t if t.index is lcs.index else t.reindex(lcs.index) for t in tables]
     return pd.concat(tables, axis=1)
+
+
+def _select(lcs, name, present):
+    """Return the table in one of its bands, which are ``present``; empty in any other."""
+    if present == [name]:
+        return lcs
+    return lightcurves.select_band(lcs, name) if name in present else lcs.iloc[:0]
 
 
 class Gaussian:
@@ -218,6 +227,7 @@ def _without_period(lcs):
     arrays = lightcurves.arrays(lcs)
     own = np.full((len(lcs), len(_OWN)), np.nan)
     options = {"fill_value": np.nan, "sorted": True, "check": False}
+    options["n_jobs"] = numba.get_num_threads()
     with ThreadPoolExecutor(1) as beside:
         measured = beside.submit(
             _measure, arrays.offsets, arrays.mjd, arrays.mag, arrays.magerr, own
@@ -246,7 +256,7 @@ def _fluxes(arrays, median):
     return pa.LargeListArray.from_arrays(arrays.offsets, rows)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@numba.njit(nogil=True, cache=True, error_model="numpy")
 def _measure(offsets, mjd, mag, magerr, own):
     sigmas = np.empty(np.diff(offsets).max())
     for k in range(offsets.size - 1):

@@ -88,6 +88,19 @@ def from_flat(frame, *, time_range=TIME_RANGE):
     return _door(frame, frame, None, time_range)
 
 
+def clean(lcs, *, time_range=TIME_RANGE):
+    """Return a table that another reader made, cleaned as :func:`from_flat` does."""
+    return _nested(lcs.drop(columns="lightcurve"), lcs["lightcurve"].array.list_array, time_range)
+
+
+def _nested(base, lists, time_range):
+    """Return the table from columns per object and the Arrow lists of its observations."""
+    offsets, rows = _flat(lists.combine_chunks())
+    names = [field.name for field in rows.type]
+    observed = _frame(pa.Table.from_arrays(rows.flatten(), names))
+    return _door(base, observed, np.diff(offsets), time_range)
+
+
 def _door(base, observed, lengths, time_range):
     """Return the table from columns per object row and per observation, checked and cleaned.
 
@@ -423,12 +436,9 @@ def _read_parquet(path, time_range):
         raise ValueError(f"not a Parquet file, or a damaged one ({error}); get it again") from error
     if "lightcurve" not in table.column_names:
         return from_flat(_frame(table), time_range=time_range)
-    lists = NestedExtensionArray(table["lightcurve"]).list_array.combine_chunks()
-    offsets, rows = _flat(lists)
-    observed = _frame(pa.Table.from_arrays(rows.flatten(), [field.name for field in rows.type]))
     base = _frame(table.drop_columns("lightcurve"))
     base.attrs = json.loads((table.schema.metadata or {}).get(b"skynb", b"{}"))
-    return _door(base, observed, np.diff(offsets), time_range)
+    return _nested(base, NestedExtensionArray(table["lightcurve"]).list_array, time_range)
 
 
 def _frame(table):

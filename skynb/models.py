@@ -302,7 +302,7 @@ def _odd(saved):
         "classes": texts(saved["classes"]),
         "bands": texts(saved["bands"]),
         "features": saved["features"] is None or texts(saved["features"]),
-        "period_search": searched and type(highest) in (int, float) and 0 < highest < 1e4,
+        "period_search": searched and type(highest) in (int, float) and 0 <= highest < 1e4,
         "known": set(saved["known"]) == set(REASONS) and all(map(ordered, saved["known"].values())),
         "versions": isinstance(saved["versions"], dict),
     }

@@ -11,7 +11,6 @@ orbit: `period` is twice `peak_period` where the minima are sharper than the max
 
 import logging
 import math
-import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,9 +18,9 @@ from itertools import pairwise
 
 import finufft
 import nifty_ls
+import numba
 import numpy as np
 import pandas as pd
-from numba import njit
 from scipy.special import gammaln
 from tqdm.auto import tqdm
 
@@ -156,7 +155,7 @@ def search(lcs, *, max_frequency=MAX_FREQUENCY, n_jobs=None, progress=True):
     max_frequency : float
         [1/day]
     n_jobs : int, optional
-        Threads; all cores by default.
+        Threads; as many as numba has (``NUMBA_NUM_THREADS``) by default.
 
     References
     ----------
@@ -190,7 +189,7 @@ def search(lcs, *, max_frequency=MAX_FREQUENCY, n_jobs=None, progress=True):
 
     chunks = [rows[k : k + 32] for k in range(0, len(rows), 32)]
     bar = tqdm(total=len(rows), desc="periods", unit="object", disable=not progress)
-    with bar, ThreadPoolExecutor(n_jobs or os.cpu_count()) as pool:
+    with bar, ThreadPoolExecutor(n_jobs or numba.get_num_threads()) as pool:
         for n_done in pool.map(work, chunks):
             bar.update(n_done)
     return pd.DataFrame(found, index=lcs.index, columns=list(FOUND))
@@ -506,7 +505,7 @@ def _skew(x):
     return (x**3).mean(axis=-1) / (x.std(axis=-1) ** 3 + 1e-12)
 
 
-@njit(**_COMPILED)
+@numba.njit(**_COMPILED)
 def _power(fy, fw, f2, total, power):
     """Fill the power from the transforms of w y and w, and of w at twice the frequency."""
     for i in range(power.size):
@@ -519,7 +518,7 @@ def _power(fy, fw, f2, total, power):
         )
 
 
-@njit(**_COMPILED)
+@numba.njit(**_COMPILED)
 def _sums(t, y, w, frequency, sums):
     """Fill the rows of ``sums`` with those of w cos, w sin, w y cos and w y sin, by harmonic."""
     sums[:] = 0.0
@@ -536,7 +535,7 @@ def _sums(t, y, w, frequency, sums):
             c, s = c * c1 - s * s1, s * c1 + c * s1
 
 
-@njit(**_COMPILED)
+@numba.njit(**_COMPILED)
 def _solve(sums, step, n_harmonics, total):
     """Fit harmonics ``step * (1 ... n)``; return the share explained and mean, cosines, sines.
 
@@ -572,7 +571,7 @@ def _solve(sums, step, n_harmonics, total):
     return min((b * right).sum() / total, 1.0 - 1e-9), b
 
 
-@njit(**_COMPILED)
+@numba.njit(**_COMPILED)
 def _curve(t, frequency, b):
     """Return the harmonics of `_solve` at times ``t``."""
     h, out = b.size // 2, np.empty(t.size)
@@ -587,7 +586,7 @@ def _curve(t, frequency, b):
     return out
 
 
-@njit(**_COMPILED)
+@numba.njit(**_COMPILED)
 def _peaks(power, slowest, where):
     """Fill ``where`` with the indices of the highest local maxima; return their number."""
     n_found = 0
@@ -604,7 +603,7 @@ def _peaks(power, slowest, where):
     return n_found
 
 
-@njit(**_COMPILED)
+@numba.njit(**_COMPILED)
 def _fit_peaks(power, step, t, y, w, table):
     """Fill ``table`` with frequency, power, harmonics, score of the highest peaks, refined."""
     n, total, sums = t.size, (w * y * y).sum(), np.empty((4, 9))
@@ -628,7 +627,7 @@ def _fit_peaks(power, step, t, y, w, table):
     return n_found
 
 
-@njit(**_COMPILED)
+@numba.njit(**_COMPILED)
 def _leftover(t, y, w, frequency):
     """Return the frequency of the strongest sine, the harmonics fitted to it, what they leave."""
     h = 4 if t.size >= 18 else 1
@@ -647,7 +646,7 @@ _MODELS = np.array([[2, 1], [2, 2], [2, 4], [1, 4], [1, 8]])
 """Step in harmonics of 2P, and their number, of the models whose shares are features."""
 
 
-@njit(**_COMPILED)
+@numba.njit(**_COMPILED)
 def _harmonics(offsets, t, y, w, frequency, share, once, twice, rest):
     """Fill shares explained, four harmonics at P, eight at 2P, and what is left at P."""
     sums = np.empty((4, 17))

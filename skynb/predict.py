@@ -66,10 +66,10 @@ def file(model, path, out, *, progress=True):
     if out.exists() and path.exists() and out.samefile(path):
         raise ValueError(f"{out} holds the light curves; choose another name for the predictions")
     n_objects, id_type, together = _scan(path)
-    numbers = [*(f"probability_{name}" for name in recipe.classes), "outlier_score"]
     about = {"kind": recipe.kind, "training": recipe.training, "versions": models.versions()}
-    types = {"object_id": id_type, "label": pa.string(), **dict.fromkeys(numbers, pa.float64())}
-    schema = pa.schema(types | {"flag": pa.string()}, {"skynb": json.dumps(about)})
+    types = {"object_id": id_type, "label": pa.string()}
+    types |= dict.fromkeys(_numbers(model), pa.float64()) | {"flag": pa.string()}
+    schema = pa.schema(types, {"skynb": json.dumps(about)})
     counts, dropped = dict.fromkeys(("n_objects", "n_flagged", "n_unlabelled"), 0), {}
     with (
         models.whole(out) as part,
@@ -79,7 +79,7 @@ def file(model, path, out, *, progress=True):
     ):
         for ids, frame, n_before in _objects(path, id_type, together):
             try:
-                table, lost = _judged(model, ids, frame, numbers)
+                table, lost = judge(model, ids, frame)
             except ValueError as error:
                 counted = f"after row {n_before}" if together else "sorted by object_id"
                 raise ValueError(f"{path}, {counted}: {error}") from error
@@ -106,9 +106,29 @@ def _quiet():
         logging.getLogger("skynb.lightcurves").removeFilter(silent)
 
 
-def _judged(model, ids, frame, numbers):
-    """Return one row of predictions for each of ``ids``, and reason -> observations dropped."""
-    n_rows, bands = len(frame), model.recipe_.bands
+def objects(model, lcs):
+    """Return the rows that `file` writes, of a table in the model's bands; indexed like it."""
+    data = model.measure(lcs)
+    probability = model.predict_proba(data)
+    numbers = np.column_stack([probability, model.outlier_score(data)])
+    table = pd.DataFrame(numbers, index=lcs.index, columns=_numbers(model))
+    table.insert(0, "label", model.classes_[probability.argmax(axis=1)].astype(object))
+    return table.assign(flag=pd.Series(model.recipe_.flags(lcs), lcs.index, dtype=object))
+
+
+def judge(model, ids, frame):
+    """Return one row of predictions for each of ``ids``, and reason -> observations dropped.
+
+    The rows are those that `file` writes.
+
+    Parameters
+    ----------
+    model : LightCurveClassifier
+    ids : array_like, shape (n_objects,)
+    frame : DataFrame
+        One row per observation, as `lightcurves.from_flat` takes them.
+    """
+    n_rows, bands, numbers = len(frame), model.recipe_.bands, _numbers(model)
     frame, others = _in_band(frame, bands)
     dropped = {"in other bands": n_rows - len(frame)}
     table = pd.DataFrame(np.nan, index=pd.Index(ids, name="object_id"), columns=numbers)
@@ -124,11 +144,9 @@ def _judged(model, ids, frame, numbers):
         dropped["unusable"] = len(frame)
     else:
         dropped |= lcs.attrs["dropped"]
-        data = model.measure(lcs)
-        probability = model.predict_proba(data)
-        table.loc[lcs.index] = np.column_stack([probability, model.outlier_score(data)])
-        label[lcs.index] = model.classes_[probability.argmax(axis=1)]
-        flag[lcs.index] = model.recipe_.flags(lcs)
+        said = objects(model, lcs)
+        table.loc[lcs.index] = said[numbers]
+        label[lcs.index], flag[lcs.index] = said["label"], said["flag"]
     for name, band in others.items():
         said = f"another band ({band}, the model knows {', '.join(bands)})"
         flag[name] = "; ".join([said, flag[name]] if flag[name] else [said])
@@ -136,14 +154,19 @@ def _judged(model, ids, frame, numbers):
     return table.assign(flag=flag).reset_index(), dropped
 
 
+def _numbers(model):
+    """Return the names of the columns of predictions that are numbers."""
+    return [*(f"probability_{name}" for name in model.recipe_.classes), "outlier_score"]
+
+
 def _in_band(frame, bands):
     """Return the rows to judge, and object -> band of those objects that have none of ``bands``."""
     if "band" not in frame:
         return frame.assign(band=bands[0]), {}
-    band, object_id = frame["band"].astype(object), frame["object_id"]
-    known = band.isin(bands) | band.isna()
+    known = frame["band"].isin(bands) | frame["band"].isna()
     if known.all():
         return frame, {}
+    band, object_id = frame["band"].astype(object), frame["object_id"]
     stranger = ~object_id.isin(object_id[known].unique())
     others = band[stranger].groupby(object_id[stranger]).agg(lambda each: each.mode()[0])
     if len(bands) == 1:

@@ -235,3 +235,17 @@ def test_a_model_cut_in_half(hybrid, tmp_path):
     os.truncate(path, path.stat().st_size // 2)
     with pytest.raises(models.ModelError, match="not a model, or damaged"):
         classify.load(path)
+
+
+def test_a_classifier_without_a_period_search(lcs, y, tmp_path, monkeypatch):
+    def never(*args, **kwargs):
+        raise AssertionError("a period was searched")
+
+    monkeypatch.setattr(periods, "search", never)
+    monkeypatch.setattr(features, "search", never)
+    forest = classifier("forest", max_frequency=0).fit(lcs, y)
+    assert forest.recipe_.features == tuple(features.extract(lcs[:1], periods=False))
+    assert forest.recipe_.period_search == {"max_frequency": 0}
+    again = classify.load(forest.save(tmp_path / "model.skynb"))
+    assert np.array_equal(again.predict_proba(lcs), forest.predict_proba(lcs))
+    assert (forest.predict(lcs) == y).mean() > 0.8

@@ -223,3 +223,30 @@ def test_gaussian_features_are_kept_and_what_does_not_fit_is_refused(X):
     for name in ("center", "scale", "quantiles"):
         with pytest.raises(ValueError, match="a scaler of shapes"):
             features.Gaussian.from_parts(parts | {name: parts[name][..., :2]})
+
+
+def test_fixed_bands_give_every_table_the_same_columns(ztf_lcs):
+    bands = ["i", "g", "r"]
+    whole = features.extract(ztf_lcs, periods=False, bands=bands)
+    pd.testing.assert_frame_equal(whole, features.extract(ztf_lcs, periods=False))
+    red = lightcurves.select_band(ztf_lcs, "r")
+    part = features.extract(red, periods=False, bands=bands)
+    assert list(part) == list(whole)
+    assert part.filter(regex="_(g|i)$|color").isna().all(axis=None)
+    columns = [name for name in whole if name.endswith("_r") and not name.startswith("color")]
+    pd.testing.assert_frame_equal(part[columns], whole[columns])
+    alone = features.extract(ztf_lcs, periods=False, bands=["r"])
+    pd.testing.assert_frame_equal(alone, features.extract(red, periods=False))
+
+
+def test_threads_are_those_of_numba(one_band_lcs):
+    """As Dask workers need: one thread gives the same numbers."""
+    import numba
+
+    X = features.extract(one_band_lcs, periods=False)
+    n_threads = numba.get_num_threads()
+    numba.set_num_threads(1)
+    try:
+        pd.testing.assert_frame_equal(features.extract(one_band_lcs, periods=False), X)
+    finally:
+        numba.set_num_threads(n_threads)

@@ -18,6 +18,7 @@ LAYERS = [
     ["evaluate", "networks", "bayes", "selection", "embed", "outliers"],
     ["classify"],
     ["predict"],
+    ["survey"],
     ["plots"],
     ["widgets"],
     ["cli"],

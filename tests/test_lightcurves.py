@@ -835,3 +835,18 @@ def test_a_million_rows_take_seconds_and_little_memory():
     assert len(lightcurves.arrays(lcs).mjd) == n_obs
     assert seconds < 10
     assert peak < 3 * size
+
+
+def test_the_table_of_another_reader_is_cleaned(one_band_lcs):
+    flat = one_band_lcs["lightcurve"].nest.to_flat().rename_axis("object_id").reset_index()
+    flat = flat.sample(frac=1, random_state=0)
+    flat.iloc[:7, flat.columns.get_loc("magerr")] = -1
+    base = one_band_lcs.drop(columns="lightcurve")
+    other = base.join_nested(flat.set_index("object_id"), "lightcurve")
+    clean = lightcurves.clean(other)
+    assert clean.attrs["dropped"]["magerr <= 0"] == 7
+    known = lightcurves.from_flat(flat).loc[clean.index]
+    for name in ("offsets", "mjd", "mag", "magerr"):
+        one, two = (getattr(lightcurves.arrays(lcs), name) for lcs in (clean, known))
+        np.testing.assert_array_equal(one, two)
+    assert clean["label"].equals(one_band_lcs["label"])

@@ -340,6 +340,7 @@ def test_another_format_or_version(saved, tmp_path):
         ("known", {}),
         ("known", {"n_obs": [1, 2], "span": [1, 2], "more": [1, 2]}),
         ("known", {"n_obs": [2, 1], "span": [1, 2], "median_mag": [1, 2]}),
+        ("period_search", {"max_frequency": -1}),
         ("period_search", {"max_frequency": 1e15}),
         ("period_search", {"max_frequency": "12"}),
         ("known", {"n_obs": ["a", "b"], "span": [1, 2], "median_mag": [1, 2]}),
