@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import re
+from collections import OrderedDict
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,10 @@ REQUIRED = ("object_id", "mjd", "mag", "magerr")
 OBSERVED = ("mjd", "mag", "magerr", "band")
 NO_BAND = "clear"
 LATEST = 2_400_000.0
+GROUP = 2**14
+"""Observations that are written, and read back, together."""
+KEPT = 2**26
+"""Bytes of light curves that a `Stored` table keeps in memory."""
 UNITS = {"mjd": "day", "mag": "mag", "magerr": "mag", "ra": "deg", "dec": "deg", "period": "day"}
 # Band, magnitude of 1 electron/s, quality column, flags that make a cadence useless. Zero points:
 # Kepler and TESS Instrument Handbooks (Van Cleve & Caldwell 2016; Vanderspek et al. 2018); flags:
@@ -354,6 +359,54 @@ def select_band(lcs, band):
     return chosen
 
 
+def clip(lc, n_sigma):
+    """Return which observations lie within ``n_sigma`` of the median of their band, shape (n_obs,).
+
+    Sigma is 1.4826 times the median absolute deviation; a band where that is 0 stays whole.
+
+    Examples
+    --------
+    >>> clip(pd.DataFrame({"mag": [15.0, 15.1, 15.2, 19.0], "band": "V"}), 5)
+    array([ True,  True,  True, False])
+    """
+    if not n_sigma > 0:
+        raise ValueError(f"clip at {n_sigma} sigma; give a positive number")
+    groups = lc["band"].astype(str).to_numpy()
+    off = (lc["mag"] - lc["mag"].groupby(groups).transform("median")).abs()
+    sigma = 1.4826 * off.groupby(groups).transform("median")
+    return ((off <= n_sigma * sigma) | (sigma == 0)).to_numpy()
+
+
+def binned(lc, width, *, by="mjd"):
+    """Return the inverse-variance means of ``mag`` in bins of one band: one row per filled bin.
+
+    Columns: ``by`` (the mean of those in the bin), ``mag``, ``magerr``, ``band``, ``n_obs``.
+
+    Parameters
+    ----------
+    lc : DataFrame
+        One object's observations.
+    width : float
+        Of a bin, in the unit of the column ``by``.
+    """
+    if not (np.isfinite(width) and width > 0):
+        raise ValueError(f"bins of width {width}; give a positive number")
+    weight = lc["magerr"].to_numpy() ** -2.0
+    table = pd.DataFrame({by: lc[by].to_numpy(), "mag": weight * lc["mag"], "weight": weight})
+    groups = [lc["band"].astype(str).to_numpy(), np.floor(table[by].to_numpy() / width)]
+    groups = table.groupby(groups)
+    total = groups["weight"].sum()
+    return pd.DataFrame(
+        {
+            by: groups[by].mean(),
+            "mag": groups["mag"].sum() / total,
+            "magerr": total**-0.5,
+            "band": total.index.get_level_values(0),
+            "n_obs": groups.size(),
+        }
+    ).reset_index(drop=True)
+
+
 def fold(mjd, period, *, epoch=0.0):
     """Return the phase in [0, 1) of times ``mjd`` [day] for ``period`` [day], 0 at ``epoch`` [day].
 
@@ -396,7 +449,8 @@ def write(lcs, path):
     table = table.replace_schema_metadata({"skynb": json.dumps(lcs.attrs, default=str)})
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(table, part, compression="zstd")
+        rows = max(1, GROUP * len(lcs) // max(1, len(arrays(lcs).mjd)))
+        pq.write_table(table, part, compression="zstd", row_group_size=rows)
         os.replace(part, path)
     except OSError as error:
         with suppress(OSError):
@@ -427,6 +481,111 @@ def read(path, *, time_range=TIME_RANGE):
         return reader(path, time_range)
     except ValueError as error:
         raise ValueError(f"{path}: {' '.join(str(error).split())}") from error
+
+
+class Stored:
+    """A table whose light curves stay on disk until `take` asks for some; made by :func:`open`.
+
+    Everything else is in memory, and as in a table: ``index``, ``columns``, ``attrs``,
+    ``stored["label"]``, ``"label" in stored``, ``len(stored)``.
+    """
+
+    def __init__(self, path):
+        self.path, self._read = path, OrderedDict()
+        self._file = pq.ParquetFile(path)
+        self.columns = pd.Index([name for name in self._file.schema_arrow.names])
+        self.columns = self.columns.drop("object_id")
+        base = _frame(self._file.read(["object_id", *self.columns.drop("lightcurve")]))
+        self._base = NestedFrame(base.set_index("object_id"))
+        self.attrs = json.loads(self._file.schema_arrow.metadata[b"skynb"])
+        groups = map(self._file.metadata.row_group, range(self._file.num_row_groups))
+        lengths = [group.num_rows for group in groups]
+        self._starts = np.append(0, np.cumsum(lengths, dtype=int))
+        self._type = self._file.schema_arrow.field("lightcurve").type
+
+    @property
+    def index(self):
+        """The ids of the objects."""
+        return self._base.index
+
+    def __len__(self):
+        return len(self._base)
+
+    def __contains__(self, name):
+        return name in self.columns
+
+    def __getitem__(self, name):
+        if name == "lightcurve":
+            raise KeyError("the light curves are on disk; take some with lightcurves.take")
+        return self._base[name]
+
+    def __repr__(self):
+        return f"<{len(self):,} light curves in {self.path}, columns {list(self.columns)}>"
+
+    def take(self, rows):
+        """Return the table of the objects at positions ``rows``, in that order."""
+        rows = np.arange(len(self))[np.atleast_1d(np.asarray(rows, int))]
+        groups = np.searchsorted(self._starts, rows, side="right") - 1
+        order = np.argsort(groups, kind="stable")
+        found, first = np.unique(groups[order], return_index=True)
+        parts = [pa.array([], self._type)]
+        for group, part in zip(found, np.split(order, first[1:]), strict=False):
+            inside = pa.array(rows[part] - self._starts[group])
+            parts.append(self._group(group).take(inside))
+        lists = pa.concat_arrays(parts).take(pa.array(np.argsort(order)))
+        lcs = self._base.iloc[rows]
+        lcs["lightcurve"] = pd.Series(NestedExtensionArray(lists), index=lcs.index, copy=False)
+        lcs.attrs = dict(self.attrs)
+        return lcs[list(self.columns)]
+
+    def _group(self, group):
+        """Return the light curves of one row group; those asked for last stay in memory."""
+        if group not in self._read:
+            column = self._file.read_row_group(group, ["lightcurve"])["lightcurve"]
+            self._read[group] = column.combine_chunks()
+            while len(self._read) > 1 and sum(each.nbytes for each in self._read.values()) > KEPT:
+                self._read.popitem(last=False)
+        self._read.move_to_end(group)
+        return self._read[group]
+
+
+def open(path):
+    """Return the table in a file that :func:`write` made, its light curves left on disk: `Stored`.
+
+    Nothing is cleaned: :func:`write` was given a clean table.
+
+    Raises
+    ------
+    ValueError
+        If something else wrote the file.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path}; check the name")
+    try:
+        schema = pq.read_schema(path)
+        fields = {field.name for field in schema.field("lightcurve").type}
+        ours = b"skynb" in schema.metadata and "object_id" in schema.names
+    except (pa.ArrowInvalid, KeyError, AttributeError, TypeError):
+        ours, fields = False, set()
+    if not ours or not fields.issuperset(OBSERVED):
+        raise ValueError(
+            f"{path} was not written by lightcurves.write; "
+            "read it with lightcurves.read, and write it again with lightcurves.write"
+        )
+    stored = Stored(path)
+    about = stored._file.metadata
+    groups = [about.row_group(k) for k in range(about.num_row_groups)]
+    together = [group.num_rows for group in groups if group.total_byte_size > KEPT / 4]
+    if max(together, default=1) > 1:
+        said = "%s holds %d objects in one piece, so that reading one reads all; %s"
+        logger.warning(said, path, max(together), "write it again with lightcurves.write")
+    return stored
+
+
+def take(lcs, rows):
+    """Return the objects of a table, also a `Stored` one, at positions ``rows``, in that order."""
+    return lcs.take(np.atleast_1d(np.asarray(rows, int)))
 
 
 def _read_parquet(path, time_range):

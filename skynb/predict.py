@@ -308,8 +308,10 @@ def _parquet(path, columns):
             n_rows = int(np.clip(CHUNK_ROWS * about.num_rows / max(n_obs, 1), 1, 5000))
             columns = ("object_id", "lightcurve") if len(columns) > 1 else columns
         wanted = [name for name in columns if name in names]
-        groups = range(about.num_row_groups)
-        batches = (parquet.iter_batches(n_rows, row_groups=[k], columns=wanted) for k in groups)
+        n_groups = about.num_row_groups
+        step = max(1, n_rows * n_groups // max(1, about.num_rows))
+        pieces = (range(k, min(k + step, n_groups)) for k in range(0, n_groups, step))
+        batches = (parquet.iter_batches(n_rows, row_groups=p, columns=wanted) for p in pieces)
         for batch in chain.from_iterable(batches):
             table = pa.Table.from_batches([batch])
             frame = table.drop_columns("lightcurve") if "lightcurve" in wanted else table

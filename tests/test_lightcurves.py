@@ -187,6 +187,38 @@ def test_fold():
     np.testing.assert_array_equal(phase, [0.0, 0.5, 0.75, 0.5])
 
 
+def test_clip():
+    lc = pd.DataFrame({"mag": [15.0, 15.1, 15.2, 19.0, 18.9, 19.0, 19.1], "band": [*"VVVVRRR"]})
+    assert lightcurves.clip(lc, 5).tolist() == [True] * 3 + [False] + [True] * 3
+    flat = pd.DataFrame({"mag": [15.0, 15.0, 15.0, 16.0], "band": "V"})
+    assert lightcurves.clip(flat, 3).all()
+    with pytest.raises(ValueError, match="clip at 0 sigma; give a positive number"):
+        lightcurves.clip(lc, 0)
+
+
+def test_binned():
+    lc = pd.DataFrame(
+        {
+            "mjd": [0.1, 0.3, 1.2, 0.2],
+            "mag": [15.0, 16.0, 17.0, 12.0],
+            "magerr": [0.1, 0.2, 0.3, 0.1],
+            "band": [*"VVVR"],
+        }
+    )
+    bins = lightcurves.binned(lc, 1.0)
+    assert bins["band"].tolist() == [*"RVV"]
+    assert bins["n_obs"].tolist() == [1, 2, 1]
+    np.testing.assert_allclose(bins["mjd"], [0.2, 0.2, 1.2])
+    np.testing.assert_allclose(bins["mag"], [12.0, (100 * 15 + 25 * 16) / 125, 17.0])
+    np.testing.assert_allclose(bins["magerr"], [0.1, 125**-0.5, 0.3])
+    assert list(lightcurves.binned(lc.assign(phase=0.5), 0.2, by="phase")) == [
+        *("phase", "mag", "magerr", "band", "n_obs")
+    ]
+    assert len(lightcurves.binned(lc[:0], 1.0)) == 0
+    with pytest.raises(ValueError, match="bins of width 0; give a positive number"):
+        lightcurves.binned(lc, 0)
+
+
 def test_a_phase_is_never_one():
     assert lightcurves.fold(np.array([-1e-17]), 1.0)[0] == 0.0
     rng = np.random.default_rng(0)
@@ -374,6 +406,80 @@ def test_a_written_table_comes_back(tmp_path, random_frame, caplog):
     assert back.attrs["dropped"]["repeated times merged"] == 3
     assert not caplog.records
     assert [file.name for file in path.parent.iterdir()] == ["lcs.parquet"]
+
+
+@pytest.fixture
+def stored(tmp_path, random_frame, monkeypatch):
+    """The table of `random_frame`, and the same on disk, three objects together."""
+    monkeypatch.setattr(lightcurves, "GROUP", 150)
+    lcs = lightcurves.from_flat(random_frame)
+    lcs.attrs["dataset"] = "mine"
+    return lcs, lightcurves.open(lightcurves.write(lcs, tmp_path / "lcs.parquet"))
+
+
+@pytest.mark.parametrize(
+    "rows", [[0], [19, 3, 3, 0, 7], range(20), range(19, -1, -1), [-1, -20], [], 5]
+)
+def test_taking_from_disk_is_taking_from_memory(stored, rows):
+    lcs, on_disk = stored
+    assert same(lightcurves.take(on_disk, rows), lightcurves.take(lcs, rows))
+    assert lightcurves.take(on_disk, rows).attrs == lcs.attrs
+
+
+def test_a_table_on_disk_looks_like_one_in_memory(stored):
+    lcs, on_disk = stored
+    assert len(on_disk) == 20
+    assert on_disk.index.equals(lcs.index)
+    assert on_disk.columns.equals(lcs.columns)
+    assert on_disk.attrs == lcs.attrs
+    assert ("label" in on_disk, "redshift" in on_disk) == (True, False)
+    pd.testing.assert_series_equal(on_disk["period"], lcs["period"])
+    assert "20 light curves in" in repr(on_disk)
+    with pytest.raises(KeyError, match=r"on disk; take some with lightcurves\.take"):
+        on_disk["lightcurve"]
+    with pytest.raises(IndexError):
+        on_disk.take([20])
+
+
+def test_only_the_pieces_asked_for_are_read_and_few_are_kept(stored, monkeypatch):
+    _, on_disk = stored
+    assert on_disk._file.num_row_groups == 7
+    on_disk.take([0, 2])
+    on_disk.take([1, 4])
+    assert list(on_disk._read) == [0, 1]
+    monkeypatch.setattr(lightcurves, "KEPT", 9_000)  # two pieces of some 4,500
+    on_disk.take([19])
+    assert list(on_disk._read) == [1, 6]
+
+
+def test_a_file_in_one_piece_is_read_and_said(stored, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(lightcurves, "KEPT", 40_000)
+    lcs, _ = stored
+    assert "piece" not in caplog.text
+    whole = pq.read_table(lightcurves.write(lcs, tmp_path / "pieces.parquet"))
+    pq.write_table(whole, tmp_path / "whole.parquet", row_group_size=20)
+    assert same(lightcurves.open(tmp_path / "whole.parquet").take([4, 2]), lcs.iloc[[4, 2]])
+    assert "20 objects in one piece" in caplog.text
+    assert "write it again with lightcurves.write" in caplog.text
+
+
+def test_an_empty_table_on_disk(tmp_path, random_frame):
+    lcs = lightcurves.from_flat(random_frame).iloc[:0]
+    on_disk = lightcurves.open(lightcurves.write(lcs, tmp_path / "none.parquet"))
+    assert len(on_disk) == 0
+    assert len(lightcurves.take(on_disk, [])) == 0
+
+
+def test_only_what_write_wrote_is_opened(tmp_path, random_frame):
+    random_frame.to_parquet(tmp_path / "flat.parquet")
+    lcs = lightcurves.from_flat(random_frame)
+    lcs.reset_index().to_parquet(tmp_path / "nested.parquet")
+    (tmp_path / "text.parquet").write_text(CSV)
+    for name in ("flat", "nested", "text"):
+        with pytest.raises(ValueError, match=f"{name}.parquet was not written by lightcurves.wr"):
+            lightcurves.open(tmp_path / f"{name}.parquet")
+    with pytest.raises(FileNotFoundError, match=r"no file .*no.parquet; check the name"):
+        lightcurves.open(tmp_path / "no.parquet")
 
 
 def test_text_ids_come_back_from_parquet(tmp_path):
