@@ -315,9 +315,19 @@ def normalize(counts, n_pairs, *, grid=GRID):
 
 
 def pairs(lc, dm_bin, dt_bin, *, grid=GRID):
-    """Return the pairs of observations of ``lc`` that fill one cell, as a DataFrame.
+    """Return the pairs of observations of ``lc`` that fill a cell, or any of several cells.
 
-    Its columns: ``i``, ``j`` (positions in ``lc``, j > i), ``dt`` [day], ``dm`` [mag].
+    The columns of this DataFrame: ``i``, ``j`` (positions in ``lc``, j > i), ``dt`` [day], ``dm``
+    [mag].
+
+    Parameters
+    ----------
+    lc : DataFrame
+        One object's observations in one band.
+    dm_bin, dt_bin : int or sequence of int
+        Row and column of each cell.
+    grid : Grid
+        Its edges; pairs are not spread.
 
     Raises
     ------
@@ -327,15 +337,29 @@ def pairs(lc, dm_bin, dt_bin, *, grid=GRID):
     bands = sorted(lc["band"].unique()) if "band" in lc else []
     if len(bands) > 1:
         raise ValueError(f"expected one band, found {bands}; use lightcurves.select_band first")
-    if not (0 <= dm_bin < grid.shape[0] and 0 <= dt_bin < grid.shape[1]):
-        raise ValueError(f"no cell ({dm_bin}, {dt_bin}); the grid has shape {grid.shape}")
+    dm_bin, dt_bin = np.atleast_1d(dm_bin).astype(int), np.atleast_1d(dt_bin).astype(int)
+    for cell in zip(dm_bin.tolist(), dt_bin.tolist(), strict=True):
+        if not (0 <= cell[0] < grid.shape[0] and 0 <= cell[1] < grid.shape[1]):
+            raise ValueError(f"no cell {cell}; the grid has shape {grid.shape}")
     mjd, mag, _ = _curve(lc["mjd"], lc["mag"], None, dataclasses.replace(grid, spread=False))
-    chosen = [
-        (i, i + 1 + np.flatnonzero((row == dm_bin) & (column == dt_bin)))
-        for i, _, row, column in _partners(mjd, mag, grid)
-    ]
-    i = np.repeat([i for i, _ in chosen], [len(j) for _, j in chosen]).astype(int)
-    j = np.concatenate([np.empty(0, int), *(j for _, j in chosen)])
+    wanted = np.zeros(np.add(grid.shape, 2), bool)  # with a rim for what is off the grid
+    wanted[dm_bin + 1, dt_bin + 1] = True
+    chosen = [np.empty((2, 0), int)]
+    if len(dt_bin):
+        # a little wider than the cells, for mjd + edge is rounded, and mjd[j] - mjd[i] otherwise
+        low, high = grid.dt[dt_bin.min()] - 1e-6, grid.dt[dt_bin.max() + 1] + 1e-6
+        first = np.maximum(np.searchsorted(mjd, mjd + low), np.arange(1, len(mjd) + 1))
+        n_near = np.maximum(np.searchsorted(mjd, mjd + high) - first, 0)
+        n_before = np.cumsum(n_near) - n_near
+        for part in np.split(np.arange(len(mjd)), np.flatnonzero(np.diff(n_before // 10**6)) + 1):
+            i = np.repeat(part, n_near[part])
+            j = np.arange(len(i)) + np.repeat((first - n_before)[part], n_near[part])
+            j += n_before[part[0]] if len(part) else 0
+            row = np.searchsorted(grid.dm, mag[j] - mag[i], side="right")
+            column = np.searchsorted(grid.dt, mjd[j] - mjd[i], side="right")
+            inside = wanted[row, column]
+            chosen.append(np.array([i[inside], j[inside]]))
+    i, j = np.concatenate(chosen, axis=1)
     return pd.DataFrame({"i": i, "j": j, "dt": mjd[j] - mjd[i], "dm": mag[j] - mag[i]})
 
 

@@ -95,8 +95,10 @@ def periodogram(mjd, mag, magerr, *, max_frequency=MAX_FREQUENCY):
     return Periodogram(step * np.arange(1, n_freq + 1), power)
 
 
-def candidates(mjd, mag, magerr, *, max_frequency=MAX_FREQUENCY):
+def candidates(mjd, mag, magerr, band=None, *, max_frequency=MAX_FREQUENCY):
     """Return the likely periods of one light curve, the best first, with how each relates to it.
+
+    With ``band`` given, several bands are joined after taking off the median of each.
 
     Columns: ``period`` [day], ``power`` (share of chi-squared explained by ``n_harmonics``),
     ``score`` (difference of the Bayesian information criterion to no variation; higher is more
@@ -107,6 +109,9 @@ def candidates(mjd, mag, magerr, *, max_frequency=MAX_FREQUENCY):
     ValueError
         As `periodogram`.
     """
+    if band is not None:
+        mag = np.asarray(mag, np.float64)
+        mag = mag - pd.Series(mag).groupby(np.asarray(band, str)).transform("median").to_numpy()
     t, y, w, _, step, n_freq = _one(mjd, mag, magerr, max_frequency)
     table = _ranked(_plan(n_freq).spectrum(t, y, w, step), step, t, y, w)
     frequency, width = table[:, 0], 1.5 / np.ptp(t)

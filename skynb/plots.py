@@ -64,6 +64,18 @@ def class_colors(classes):
     return {name: (CLASS_COLORS | turn)[name] for name in classes}
 
 
+def band_styles(bands):
+    """Return each band, blue to red, with the ``color`` and the ``marker`` that it is drawn in."""
+    bands = sorted(set(bands), key=lambda band: ("ugrizy".find(band[:1]), band))
+    return {
+        band: {
+            "color": BAND_COLORS.get(band) or OTHER_COLORS[k % len(OTHER_COLORS)],
+            "marker": BAND_MARKERS.get(band) or OTHER_MARKERS[k % len(OTHER_MARKERS)],
+        }
+        for k, band in enumerate(bands)
+    }
+
+
 def lightcurve(lc):
     """Return ``mag`` against ``mjd`` with 1-sigma error bars per ``band``, brighter upwards.
 
@@ -148,8 +160,8 @@ def dmdt(image, *, grid=skynb.dmdt.GRID):
     return hv.Image((np.arange(n_dt), np.arange(n_dm), *layers), ["dt", "dm"], names).opts(
         **_FRAME,
         title="dm-dt",
-        xticks=_ticks(dt, _time_text, gap=max(2, n_dt // 8)),
-        yticks=_ticks(dm, "{:g}".format, gap=max(1, n_dm // 11)),
+        xticks=ticks(dt, time_text, gap=max(2, n_dt // 8)),
+        yticks=ticks(dm, "{:g}".format, gap=max(1, n_dm // 11)),
         xlabel="dt",
         ylabel="dm [mag]",
         cmap="viridis_r",
@@ -410,16 +422,15 @@ def _magnitudes(lc, name, x, options):
         raise ValueError("the light curve has no observation to draw; choose another object")
     table = pd.DataFrame({name: x, "mag": lc["mag"].to_numpy(), "magerr": lc["magerr"].to_numpy()})
     observed = lc["band"].to_numpy().astype(str)
-    bands = sorted(set(observed), key=lambda band: ("ugrizy".find(band[:1]), band))
+    styles = band_styles(observed)
+    bands = list(styles)
     ylabel = "magnitude" if len(bands) > 1 else f"magnitude ({bands[0]})"
     options = {**_FRAME, **options, "ylabel": ylabel, "invert_yaxis": True}
     bars, points = [], []
-    for k, band in enumerate(bands):
-        part = table[observed == band]
-        style = {"color": BAND_COLORS.get(band) or OTHER_COLORS[k % len(OTHER_COLORS)], "size": 4}
-        style["marker"] = BAND_MARKERS.get(band) or OTHER_MARKERS[k % len(OTHER_MARKERS)]
+    for band, style in styles.items():
+        part, style = table[observed == band], {**style, "size": 4}
         if len(part) > N_DRAWN:
-            part = part.iloc[_one_per_pixel(part[name].to_numpy(), part["mag"].to_numpy())]
+            part = part.iloc[one_per_pixel(part[name].to_numpy(), part["mag"].to_numpy())]
             style["size"] = 2
         else:
             bar = hv.ErrorBars(part, name, ["mag", "magerr"], label=band)
@@ -431,7 +442,7 @@ def _magnitudes(lc, name, x, options):
     return hv.Overlay(bars + points).opts(**legend)
 
 
-def _one_per_pixel(x, y, shape=(400, 200)):
+def one_per_pixel(x, y, shape=(400, 200)):
     """Return the positions of the first point in each pixel that any point falls in."""
     column, row = (
         ((values - values.min()) / (np.ptp(values) or 1) * (n - 1)).astype(int)
@@ -452,17 +463,29 @@ def _blank():
     return words.opts(title=" ", xlabel=" ", ylabel=" ", xticks=0, yticks=0)
 
 
-def _class_names(table, kdims, colors):
-    """Return each class's name at the member nearest to their median, moved apart in y."""
-    xy, label = table[["x", "y"]], table["label"]
-    off = ((xy - xy.groupby(label, observed=True).transform("median")) ** 2).sum(axis=1)
-    nearest = off.groupby(label, observed=True).idxmin()
-    middle = table.loc[nearest].set_index("label")[["x", "y"]].sort_values("y")
+def class_places(xy, labels):
+    """Return where to write each class on a map: name -> (x, y), moved apart in y.
+
+    That is at the member nearest to the median of all members.
+    """
+    table = pd.DataFrame(np.asarray(xy), columns=["x", "y"])
+    table["label"] = getattr(labels, "array", labels)
+    spots = {}
+    for name, members in table.groupby("label", observed=True)[["x", "y"]]:
+        at = members.to_numpy()
+        spots[name] = at[np.argmin(((at - np.median(at, axis=0)) ** 2).sum(axis=1))].tolist()
     width, height = 0.16 * np.ptp(table["x"]), 0.05 * np.ptp(table["y"])
-    names = []
-    for label, (x, y) in middle.iterrows():
-        near = [other[1] for other in names if abs(other[0] - x) < width]
-        names.append((x, max([y, *(v + height for v in near)]), label, colors[label]))
+    places = {}
+    for name, (x, y) in sorted(spots.items(), key=lambda spot: spot[1][1]):
+        near = [other[1] for other in places.values() if abs(other[0] - x) < width]
+        places[name] = (x, max([y, *(v + height for v in near)]))
+    return places
+
+
+def _class_names(table, kdims, colors):
+    """Return the names of the classes as labels at their `class_places`."""
+    places = class_places(table[["x", "y"]], table["label"])
+    names = [(*place, name, colors[name]) for name, place in places.items()]
     return hv.Labels(names, kdims, ["label", "color"]).opts(
         text_color="black",
         text_font_size="10pt",
@@ -483,7 +506,7 @@ def _description(node):
     return f"   {below}" if isinstance(below, str) else ""
 
 
-def _time_text(days):
+def time_text(days):
     """Return a time in the unit that suits it: 9.9 min, 1.9 h, 30 d, 2.6 yr."""
     for unit, length in (("yr", 365.25), ("d", 1.0), ("h", 1 / 24), ("min", 1 / 1440)):
         if days >= length:
@@ -491,7 +514,7 @@ def _time_text(days):
     return f"{days * 86400:.2g} s" if days else "0"
 
 
-def _ticks(edges, text, *, gap):
+def ticks(edges, text, *, gap):
     """Return (position, text) of edges at least ``gap`` cells apart, the shortest texts first."""
     texts = [text(edge) for edge in edges]
     chosen = []

@@ -250,6 +250,26 @@ def test_pairs_are_those_of_the_cell():
     assert len(empty) == 0
 
 
+@pytest.mark.parametrize(("n", "digits"), [(0, None), (1, None), (150, 2), (400, None), (2500, 1)])
+def test_pairs_of_several_cells_are_those_of_a_loop(n, digits):
+    lc = pd.DataFrame(dict(zip(("mjd", "mag"), curve(n, 7, digits), strict=True)))
+    mjd, mag, grid = lc["mjd"].to_numpy(), lc["mag"].to_numpy(), dmdt.GRID
+    rows, columns = [9, 11, 11, 12, 0], [3, 3, 12, 20, 23]
+    expected = []
+    for i in range(len(mjd)):
+        dt, dm = mjd[i + 1 :] - mjd[i], mag[i + 1 :] - mag[i]
+        inside = np.zeros(len(dt), bool)
+        for row, column in zip(rows, columns, strict=True):
+            inside |= (
+                (grid.dm[row] <= dm) & (dm < grid.dm[row + 1])
+                & (grid.dt[column] <= dt) & (dt < grid.dt[column + 1])
+            )  # fmt: skip
+        expected += [(i, int(j)) for j in i + 1 + np.flatnonzero(inside)]
+    found = dmdt.pairs(lc, rows, columns)
+    assert list(zip(found["i"], found["j"], strict=True)) == expected
+    assert len(dmdt.pairs(lc, [], [])) == 0
+
+
 def test_pairs_of_a_table_row(one_band_lcs):
     lc = one_band_lcs["lightcurve"].iloc[0]
     image = dmdt.images(one_band_lcs)[0]

@@ -231,6 +231,16 @@ def test_daily_alias_is_named():
     assert ranked["period"].iloc[0] == pytest.approx(0.3211, rel=1e-4)
 
 
+def test_candidates_of_bands_joined_at_their_medians():
+    mjd, mag = planted(lambda phase: 0.2 * np.sin(2 * np.pi * phase), 0.3211, 4)
+    band = np.where(np.arange(len(mjd)) % 3 == 0, "g", "r")
+    magerr = np.full(len(mjd), 0.02)
+    ranked = periods.candidates(mjd, mag + (band == "g"), magerr, band)
+    assert ranked["period"].iloc[0] == pytest.approx(0.3211, rel=1e-4)
+    same = periods.candidates(mjd, mag, magerr, np.full(len(mjd), "g"))
+    assert same.equals(periods.candidates(mjd, mag, magerr))
+
+
 def test_second_mode_of_an_rrd_star():
     mjd = nights(6)
     mag = 0.2 * np.sin(2 * np.pi * mjd / 0.36) + 0.1 * np.sin(2 * np.pi * mjd / (0.36 / 0.745))

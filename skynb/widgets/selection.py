@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 import traitlets
 
+from skynb import lightcurves
+
 N_STEPS = 100
 """Steps that can be undone."""
 
@@ -30,6 +32,12 @@ class Selection(traitlets.HasTraits):
         Positions of the chosen observations in the light curve of that object.
     hovered : int or None
         Position of the observation under the pointer.
+    pairs : ndarray of int, shape (n_pairs, 2)
+        Positions of the two observations of each pair that is lit.
+    periods : dict
+        Period [day] of the objects whose period was edited, by their position in ``index``.
+    clip : float
+        Observations farther from their band's median than this many sigma are left out; 0: none.
     n_undo, n_redo : int
         Steps that there are back and forth.
 
@@ -48,6 +56,9 @@ class Selection(traitlets.HasTraits):
     focus = traitlets.Int(allow_none=True, default_value=None)
     points = traitlets.Tuple()
     hovered = traitlets.Int(allow_none=True, default_value=None)
+    pairs = traitlets.Any()
+    periods = traitlets.Dict()
+    clip = traitlets.Float(0.0)
     n_undo, n_redo = traitlets.Int(), traitlets.Int()
 
     def __init__(self, index):
@@ -57,7 +68,8 @@ class Selection(traitlets.HasTraits):
             again = index[index.duplicated()].tolist()[0]
             raise ValueError(f"object {again!r} appears twice; give every object one row")
         self.index, self._undo, self._redo = index, [], []
-        super().__init__(rows=np.empty(0, int), focus=0 if len(index) else None)
+        none = np.empty((0, 2), int)
+        super().__init__(rows=none[:, 0], pairs=none, focus=0 if len(index) else None)
 
     def __len__(self):
         return len(self.rows)
@@ -107,6 +119,12 @@ class Selection(traitlets.HasTraits):
         self._undo, self._redo = [*self._undo, self.rows][-N_STEPS:], []
         self._show(chosen)
 
+    def fix_period(self, period):
+        """Give the object that is looked at a period [day]; ValueError if it cannot be one."""
+        if not (period is not None and np.isfinite(period) and period > 0):
+            raise ValueError(f"period is {period}; give a positive number of days")
+        self.periods = {**self.periods, self.focus: float(period)}
+
     def clear(self):
         """Choose nothing."""
         self.choose_rows([])
@@ -125,7 +143,9 @@ class Selection(traitlets.HasTraits):
 
     def to_frame(self, lcs=None):
         """Return the chosen rows of ``lcs``; without it a DataFrame of ids alone."""
-        return pd.DataFrame(index=self.ids) if lcs is None else lcs.loc[self.ids]
+        if lcs is None:
+            return pd.DataFrame(index=self.ids)
+        return lightcurves.take(lcs, Selection(lcs)._positions(self.ids))
 
     def save(self, path):
         """Return ``path`` after writing the chosen ids there as JSON, whole or not at all."""
@@ -161,4 +181,4 @@ class Selection(traitlets.HasTraits):
 
     @traitlets.observe("focus")
     def _leave(self, _):
-        self.points, self.hovered = (), None
+        self.points, self.hovered, self.pairs = (), None, np.empty((0, 2), int)

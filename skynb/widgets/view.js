@@ -20,6 +20,20 @@ function bokeh(model) {
   return window.skynbBokeh;
 }
 
+// What pictures showed when they were made is all that their models know; the kernel knows better.
+function refreshed(model) {
+  return new Promise((resolve) => {
+    const done = (message) => {
+      if (message.pictures === undefined) return;
+      model.off("msg:custom", done);
+      resolve();
+    };
+    model.on("msg:custom", done);
+    model.send({ ask: "pictures" });
+    setTimeout(resolve, 5_000);
+  });
+}
+
 async function render({ model, el }) {
   const describe = () => {
     el.setAttribute("aria-label", model.get("description"));
@@ -31,16 +45,23 @@ async function render({ model, el }) {
   el.setAttribute("role", "group");
   el.dataset.lmSuppressShortcuts = "true";
   el.tabIndex = 0;
+  // JupyterLab asks the element that has the focus first, and its keys delete and cut cells.
+  el.addEventListener("focusin", (event) => {
+    event.target.dataset.lmSuppressShortcuts = "true";
+  });
   el.addEventListener("keydown", (event) => {
     const typing = event.target.matches("input:not([type=checkbox]), textarea, select, [contenteditable]");
     const other = event.ctrlKey || event.metaKey || event.altKey;
-    if (typing || other || !model.get("hotkeys").includes(event.key)) return;
+    const own = "button, [role=button], input[type=checkbox]";
+    const pressing = event.target.matches(own) && [" ", "Enter"].includes(event.key);
+    if (typing || pressing || other || !model.get("hotkeys").includes(event.key)) return;
     event.preventDefault();
     event.stopPropagation();
     model.send({ key: event.key });
   });
   try {
     await bokeh(model);
+    await refreshed(model);
   } catch {
     el.textContent = "This explorer has no kernel: run its cell again.";
     return;

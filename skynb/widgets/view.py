@@ -1,14 +1,22 @@
 """What every explorer shares: keys, messages, its pictures in the page, and a still without it."""
 
 import base64
+import contextlib
 import functools
 import html
 import io
+import json
+import threading
 from pathlib import Path
 
 import anywidget
 import ipywidgets
 import traitlets
+from bokeh.protocol import Protocol
+from jupyter_bokeh.widgets import BokehModel
+
+LOCK = threading.RLock()
+"""Held while an explorer changes: a kernel runs cells in one thread and widgets in another."""
 
 
 class View(anywidget.AnyWidget):
@@ -70,6 +78,10 @@ class View(anywidget.AnyWidget):
             from bokeh.resources import Resources
 
             self.send({"bokeh": "\n".join(Resources(mode="inline", components=["bokeh"]).js_raw)})
+        if content.get("ask") == "pictures":
+            for each in _pictures(self.child):
+                each.render_bundle = each._model_to_traits(each._model)
+            self.send({"pictures": "fresh"})
         if content.get("key") in self.keys_:
             reported(type(self)._press)(self, content["key"])
 
@@ -97,11 +109,51 @@ class View(anywidget.AnyWidget):
         return data, metadata
 
 
+class Picture(BokehModel):
+    """A bokeh layout as an ipywidget; `together` sends many changes as one."""
+
+    _held = None
+
+    @contextlib.contextmanager
+    def together(self):
+        """Pass what changes meanwhile on at the end, so that the page is drawn once."""
+        with LOCK:
+            if self._held is not None:
+                yield
+                return
+            self._held = []
+            try:
+                yield
+            finally:
+                events, self._held = self._held, None
+                if events:
+                    self._pass_on(events)
+
+    def _document_patched(self, event):
+        if event.setter is not self:
+            self._pass_on([event]) if self._held is None else self._held.append(event)
+
+    def _pass_on(self, events):
+        message = Protocol().create("PATCH-DOC", events)
+        texts = [message.header_json, message.metadata_json, message.content_json]
+        for text in texts:
+            self.send({"msg": "patch", "payload": text})
+        for buffer in message.buffers:
+            self.send({"msg": "patch", "payload": json.dumps(buffer.ref)})
+            self.send({"msg": "patch"}, [buffer.to_bytes()])
+
+
 def picture(model):
     """Return a bokeh figure or layout as an ipywidget, its changes passed on both ways."""
-    from jupyter_bokeh.widgets import BokehModel
+    return Picture(model)
 
-    return BokehModel(model)
+
+def _pictures(widget):
+    """Yield the pictures of a view, but for those of other views within it."""
+    if isinstance(widget, Picture):
+        yield widget
+    for child in getattr(widget, "children", ()):
+        yield from _pictures(child)
 
 
 def reported(method):
@@ -110,7 +162,8 @@ def reported(method):
     @functools.wraps(method)
     def guarded(self, *args, **options):
         try:
-            result = method(self, *args, **options)
+            with LOCK:
+                result = method(self, *args, **options)
         except (ValueError, KeyError, OSError, RuntimeError) as error:
             self.message = str(error.args[0] if error.args else error)
             return None

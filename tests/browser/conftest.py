@@ -113,6 +113,24 @@ def screenshots(tmp_path):
     return folder
 
 
+SPOT = """([name, x, y]) => {
+    const documents = [...Bokeh.documents].reverse()
+    const model = documents.map((each) => each.get_model_by_name(name)).find((each) => each)
+    const view = Bokeh.index.find_one(model)
+    const {left, top} = view.el.getBoundingClientRect()
+    return [left + view.frame.x_scale.compute(x), top + view.frame.y_scale.compute(y)]
+}"""
+
+
+MARKED = """([figure, name]) => {
+    const documents = [...Bokeh.documents].reverse()
+    const model = documents.map((each) => each.get_model_by_name(figure)).find((each) => each)
+    const {data} = model.renderers.find((each) => each.name === name).data_source
+    const columns = data instanceof Map ? data : new Map(Object.entries(data))
+    return Object.fromEntries([...columns].map(([name, values]) => [name, [...values]]))
+}"""
+
+
 class Lab:
     """A JupyterLab on this machine, and a page of a browser that shows one notebook in it."""
 
@@ -148,6 +166,14 @@ class Lab:
         found.locator(".widget-box, .bk-Figure").first.wait_for()
         return found
 
+    def spot(self, figure, x, y):
+        """Return where in the window a bokeh figure, by its name, has a point: (x, y) in pixels."""
+        return self.page.evaluate(SPOT, [figure, x, y])
+
+    def marked(self, figure, name):
+        """Return the columns that a glyph of a bokeh figure, by their names, shows in the page."""
+        return self.page.evaluate(MARKED, [figure, name])
+
     def python(self, expression):
         """Return the value of an expression in the notebook's kernel: plain data, by JSON."""
         source = f"__import__('json').dumps({expression}, default=list)"
@@ -159,9 +185,10 @@ class Lab:
         return json.loads(eval(reply["data"]["text/plain"]))
 
     def until(self, expression, expected, seconds=20):
-        """Wait until an expression in the kernel has a value; fail with the one that it has."""
+        """Wait until an expression in the kernel, or a function here, has a value, or fail."""
+        read = expression if callable(expression) else lambda: self.python(expression)
         deadline = time.monotonic() + seconds
-        while (value := self.python(expression)) != expected and time.monotonic() < deadline:
+        while (value := read()) != expected and time.monotonic() < deadline:
             self.page.wait_for_timeout(100)
         assert value == expected, f"{expression} is {value!r}"
 

@@ -65,9 +65,21 @@ def test_all_who_watch_are_told_once(chosen):
 
 
 def test_another_object_in_view_has_other_points(chosen):
-    chosen.points, chosen.hovered = (1, 2), 2
+    chosen.points, chosen.hovered, chosen.pairs = (1, 2), 2, np.array([[0, 1]])
     chosen.look_at("c")
     assert (chosen.focus, chosen.points, chosen.hovered) == (2, (), None)
+    assert chosen.pairs.shape == (0, 2)
+
+
+def test_fixes_the_period_of_the_object_in_view(chosen):
+    chosen.fix_period(0.5)
+    chosen.look_at("c")
+    chosen.fix_period(2)
+    assert chosen.periods == {0: 0.5, 2: 2.0}
+    for bad in (np.nan, 0, -1, np.inf, None):
+        with pytest.raises(ValueError, match="give a positive number of days"):
+            chosen.fix_period(bad)
+    assert chosen.periods == {0: 0.5, 2: 2.0}
 
 
 def test_gives_a_table(chosen, one_band_lcs):
