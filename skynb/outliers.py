@@ -117,6 +117,25 @@ def hidden_class(X, y, *, method="isolation", seeds=(0, 1, 2), n_folds=5, progre
     return table
 
 
+class Hunter:
+    """One step of active anomaly discovery: a forest that answers turn (coniferest's AADForest).
+
+    ``Z`` are Gaussian features of all objects, shape (n_objects, n_features).
+    """
+
+    def __init__(self, Z, *, n_trees=100, seed=0):
+        from coniferest.aadforest import AADForest
+
+        self.Z = np.asarray(Z, dtype=float)
+        self.forest_ = AADForest(n_trees, min(256, len(self.Z)), random_seed=seed)
+
+    def score(self, rows, answers):
+        """Return how promising every object is after ``answers``, one of `ANSWERS` per row."""
+        said = np.array([_number(each) for each in answers], dtype=int)
+        known = self.Z[np.asarray(rows, dtype=int)]
+        return -self.forest_.fit_known(self.Z, known, said).score_samples(self.Z)
+
+
 @dataclass(frozen=True)
 class Hunt:
     """What `hunt` was told, and what it makes of it; both are indexed by ``object_id``.
@@ -152,22 +171,18 @@ def hunt(X, decide, *, n_questions=30, answers=None, n_trees=100, seed=0, progre
     ----------
     Das et al. 2017, arXiv:1708.09441; Kornilov et al. 2025, Astronomy and Computing 52, 100960.
     """
-    from coniferest.aadforest import AADForest
-
     ids = X.index if isinstance(X, pd.DataFrame) else pd.RangeIndex(len(X))
     if not ids.is_unique:
         raise ValueError("some object ids are repeated; give every object one row")
     answers = dict({} if answers is None else answers)
     if strange := [each for each in answers if each not in ids]:
         raise ValueError(f"there are answers for {strange[0]!r}, but no features; drop them")
-    Z = Gaussian(seed=seed).fit(X).transform(X)
-    forest = AADForest(n_trees, min(256, len(Z)), random_seed=seed)
+    hunter = Hunter(Gaussian(seed=seed).fit(X).transform(X), n_trees=n_trees, seed=seed)
     goal = min(len(ids), len(answers) + n_questions)
     with tqdm(total=goal - len(answers), desc="questions", disable=not progress) as bar:
         while True:
             rows = ids.get_indexer(list(answers))
-            said = np.array([_number(each) for each in answers.values()], dtype=int)
-            strangeness = -forest.fit_known(Z, Z[rows], said).score_samples(Z)
+            strangeness = hunter.score(rows, answers.values())
             if len(answers) == goal:
                 break
             unseen = np.setdiff1d(np.arange(len(ids)), rows)
