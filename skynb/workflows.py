@@ -599,6 +599,7 @@ def _execute(nb, finished, progress, folder, limits, stop) -> None:
         book,
         km=manager,
         kernel_name="python3",
+        store_widget_state=False,  # which shows nothing without a kernel; explorers leave stills
         extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
         on_notebook_start=on_start,
         on_cell_start=on_cell_start,

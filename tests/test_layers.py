@@ -16,7 +16,7 @@ LAYERS = [
     ["features", "structure"],
     ["models"],
     ["evaluate", "networks", "bayes", "selection", "embed", "outliers"],
-    ["classify"],
+    ["classify", "labels"],
     ["predict"],
     ["survey"],
     ["plots"],

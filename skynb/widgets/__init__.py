@@ -1,5 +1,9 @@
 """Explorers for Jupyter: see, select, fold and label light curves; they share a `Selection`."""
 
+from skynb.widgets.dmdt import DmDtExplorer
+from skynb.widgets.label import Labeler
+from skynb.widgets.lightcurve import LightCurveExplorer
+from skynb.widgets.map import MapExplorer
 from skynb.widgets.selection import Selection
 
-__all__ = ["Selection"]
+__all__ = ["DmDtExplorer", "Labeler", "LightCurveExplorer", "MapExplorer", "Selection"]

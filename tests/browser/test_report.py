@@ -121,6 +121,38 @@ def test_the_index_of_a_sweep_is_shown_offline_and_sorts(page, screenshots, tmp_
     assert page.title() == "a"
 
 
+@pytest.mark.parametrize(
+    ("name", "given", "explorers"),
+    [
+        ("label", {"n_per_class": 9, "n_least": 9, "n_labels": 10, "n_seeds": 1}, ["Labeler"]),
+        (
+            "explore",
+            {"n_per_class": 5},
+            ["MapExplorer", "LightCurveExplorer", "DmDtExplorer", "Labeler"],
+        ),
+    ],
+)
+def test_explorers_leave_stills_in_a_report(name, given, explorers, page, screenshots, tmp_path):
+    run = workflows.run(name, given, out=tmp_path, progress=False)
+    assert run.status == "done", run.failure
+    page.context.set_offline(True)
+    page.goto(run.report.resolve().as_uri())
+    for explorer in explorers:
+        still = page.get_by_alt_text(re.compile(f"^{explorer}: "))
+        still.scroll_into_view_if_needed()
+        assert still.is_visible()
+        assert still.evaluate("image => image.naturalWidth") > 300
+        assert _has_content(Image.open(io.BytesIO(still.screenshot())))
+        assert page.get_by_text(re.compile(rf"^widgets\.{explorer}\(lcs")).is_visible()
+    text = page.locator("main").inner_text()
+    assert "Traceback" not in text
+    assert "A live widget" not in text
+    assert "revives it" not in text  # the plain text, for where there is neither
+    page.locator("main").screenshot(path=screenshots / f"report-{name}.png")
+    assert "widgets" not in nbformat.read(run.path, as_version=4).metadata
+    assert run.path.stat().st_size < 9e6
+
+
 def test_a_report_runs_its_scripts_and_folds_its_code(page, tmp_path):
     code, output = nbformat.v4.new_code_cell, nbformat.v4.new_output
     script = {"application/javascript": "element.textContent = 'drawn'"}
