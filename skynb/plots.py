@@ -45,6 +45,7 @@ OTHER_COLORS = (  # far from those above and each other, also to eyes without re
 )
 OTHER_MARKERS = ("circle", "square", "triangle", "diamond", "inverted_triangle", "star", "hex")
 N_DRAWN = 5000  # observations of one band drawn one by one
+_AGAINST, _FOR = "#3b4cc0", "#b40426"  # the ends of coolwarm
 _FRAME = {"frame_width": 360, "frame_height": 230, "axiswise": True}
 
 
@@ -176,6 +177,163 @@ def dmdt(image, *, grid=skynb.dmdt.GRID):
             (value, "@value{0.[0000]}"),
         ],
     )
+
+
+def attribution(attribution, *, grid=skynb.dmdt.GRID):
+    """Return a map of what the cells of a dm-dt image did for a class: red for, blue against.
+
+    A cell that did nothing is blank.
+
+    Parameters
+    ----------
+    attribution : ndarray, shape (n_dm, n_dt)
+        Of `skynb.explain.attribute`.
+    grid : skynb.dmdt.Grid
+        Of the image that was explained.
+    """
+    values = np.asarray(attribution, dtype=float)
+    top = np.abs(values).max(initial=0) or 1.0
+    filled = dmdt(np.ones(values.shape), grid=grid.with_normalization("max"))
+    layers = [filled.dimension_values(name, flat=False) for name in filled.vdims[1:]]
+    names = [hv.Dimension("attribution", range=(-top, top)), *filled.vdims[1:]]
+    axes = (np.arange(grid.shape[1]), np.arange(grid.shape[0]))
+    values = np.where(values == 0, np.nan, values).astype(np.float32)
+    edges = filled.opts.get("plot").kwargs
+    return hv.Image((*axes, values, *layers), ["dt", "dm"], names).opts(
+        **{name: edges[name] for name in ("xticks", "yticks", "xlabel", "ylabel")},
+        **_FRAME,
+        title="attribution",
+        cmap="coolwarm",
+        colorbar=True,
+        bgcolor="white",
+        tools=["hover"],
+    )
+
+
+def shares(lc, values, *, title="what the observations did"):
+    """Return a light curve whose observations are coloured by their shares: red for, blue against.
+
+    An observation is the larger, the greater its share, so that the picture is readable without
+    colour.
+
+    Parameters
+    ----------
+    lc : DataFrame
+        One object's observations, as in `lightcurve`.
+    values : ndarray, shape (n_obs,)
+        Of `skynb.explain.share`.
+    """
+    values = np.asarray(values, dtype=float)
+    if values.shape != (len(lc),) or len(lc) == 0:
+        raise ValueError(f"{values.size} shares for {len(lc)} observations; give one for each")
+    top = np.abs(values).max() or 1.0
+    table = pd.DataFrame({"mjd": lc["mjd"].to_numpy(), "mag": lc["mag"].to_numpy()})
+    table["share"], table["size"] = values, 4 + 8 * np.sqrt(np.abs(values) / top)
+    table = table.sort_values("size")
+    names = ["mag", hv.Dimension("share", range=(-top, top)), "size"]
+    return hv.Scatter(table, "mjd", names).opts(
+        **_FRAME,
+        title=title,
+        xlabel="MJD [day]",
+        ylabel="magnitude",
+        xformatter="%.9g",
+        xticks=5,
+        invert_yaxis=True,
+        color="share",
+        cmap="coolwarm",
+        colorbar=True,
+        size="size",
+        line_color="#555555",
+        line_width=0.4,
+        tools=["hover"],
+    )
+
+
+def filters(kernels, *, n_columns=8):
+    """Return the kernels of a convolution side by side: red is positive, blue negative.
+
+    Parameters
+    ----------
+    kernels : ndarray, shape (n_filters, height, width)
+        Of `skynb.explain.filters`.
+    """
+    kernels = np.asarray(kernels, dtype=float)
+    if kernels.ndim != 3:
+        raise ValueError(f"kernels of shape {kernels.shape}; give those of one channel")
+    n, height, width = kernels.shape
+    n_rows = -(-n // n_columns)
+    sheet = np.full((n_rows * (height + 1), n_columns * (width + 1)), np.nan)
+    for k, kernel in enumerate(kernels):
+        row, column = n_rows - 1 - k // n_columns, k % n_columns
+        top, left = row * (height + 1), column * (width + 1)
+        sheet[top : top + height, left : left + width] = kernel
+    top = np.abs(kernels).max() or 1.0
+    axes = (np.arange(sheet.shape[1]), np.arange(sheet.shape[0]))
+    image = hv.Image((*axes, sheet), ["x", "y"], hv.Dimension("weight", range=(-top, top)))
+    return image.opts(
+        frame_width=480,
+        aspect="equal",
+        cmap="coolwarm",
+        colorbar=True,
+        bgcolor="white",
+        xaxis=None,
+        yaxis=None,
+        title=f"{n} filters of {height}x{width}",
+        axiswise=True,
+    )
+
+
+def bars(values, *, title="", n=15):
+    """Return horizontal bars of the ``n`` first values of a Series, the first on top.
+
+    For a DataFrame the bars of a row are stacked, one colour a column, as of classes.
+    """
+    values = values.iloc[:n][::-1]
+    options = {
+        "invert_axes": True,
+        "frame_width": 420,
+        "frame_height": max(120, 22 * len(values)),
+        "title": title,
+        "tools": ["hover"],
+        "axiswise": True,
+        "xlabel": "",
+    }
+    if values.ndim == 1:
+        colors = np.where(values > 0, _FOR, _AGAINST)
+        table = pd.DataFrame({"name": values.index.astype(str), "value": values.to_numpy()})
+        return hv.Bars(table.assign(color=colors), "name", ["value", "color"]).opts(
+            **options, color="color", ylabel="value"
+        )
+    table = values.rename_axis("name").reset_index().melt("name", var_name="class")
+    colors = class_colors(values.columns)
+    return hv.Bars(table, ["name", "class"], "value").opts(
+        **options, stacked=True, cmap=colors, legend_position="right", ylabel="value"
+    )
+
+
+def cuts(curves):
+    """Return deletion and insertion curves, the mean over objects, with the areas under them.
+
+    Parameters
+    ----------
+    curves : dict of str -> skynb.faithfulness.Curves
+        Several methods, or chance, by name.
+    """
+    pictures = []
+    for kind in ("deletion", "insertion"):
+        lines = []
+        for k, (name, each) in enumerate(curves.items()):
+            line = hv.Curve(
+                (each.fraction, getattr(each, kind).mean(axis=0)),
+                "part of the filled cells",
+                "probability of the class",
+                label=f"{name} {each.area()[kind]:.2f}",
+            )
+            dash = ("solid", "dashed", "dotted", "dotdash")[k % 4]
+            lines.append(line.opts(color=OTHER_COLORS[k % len(OTHER_COLORS)], line_dash=dash))
+        drawn = hv.Overlay(lines).opts(title=kind, ylim=(0, 1), show_grid=True, axiswise=True)
+        pictures.append(drawn.opts(frame_width=230, frame_height=230, legend_position="right"))
+    return hv.Layout(pictures).opts(shared_axes=False)
 
 
 def periodogram(p, *, n_points=2000):

@@ -71,6 +71,57 @@ def lightcurves(*, n_per_class=60, classes=taxonomy.SEVEN, cadence="crts", seed=
     return _lightcurves.from_flat(pd.concat(parts, ignore_index=True))
 
 
+def planted(kinds=("quiet", "flare", "eclipse"), *, n_per_class=60, seed=0):
+    """Return quiet stars, and such ones with one flare or with eclipses, to test explanations on.
+
+    The nested column ``lightcurve.planted`` says which observations the flare or the eclipses move
+    by more than 0.05 mag: 3 or more, and at most a tenth of all. Cadence and noise are ``crts``, a
+    star is not fainter than 17.5 mag, and what is planted has 0.3 mag or more at its peak, which
+    no exposure need meet.
+
+    Raises
+    ------
+    ValueError
+        For an unknown kind.
+    """
+    if unknown := [kind for kind in kinds if kind not in _PLANTS]:
+        raise ValueError(f"cannot plant {unknown[0]!r}; choose from {list(_PLANTS)}")
+    parts, marks = [], []
+    for kind in kinds:
+        for number in range(n_per_class):
+            rng = np.random.default_rng([seed, list(_PLANTS).index(kind), number])
+            mjd, band = _crts(rng.uniform(0, 360), rng)
+            while True:
+                change = _PLANTS[kind](mjd, rng)
+                marked = np.abs(change) > 0.05
+                if kind == "quiet" or 3 <= marked.sum() <= 0.1 * mjd.size:
+                    break
+            mag, magerr, _ = _crts_noise(_normal(rng, 15.8, 1.0, 14.0, 17.5) + change, mjd, rng)
+            about = {"object_id": f"sim-{kind}-{number:04d}", "label": kind, "band": band}
+            parts.append(pd.DataFrame({**about, "mjd": mjd, "mag": mag, "magerr": magerr}))
+            marks.append(marked)
+    lcs = _lightcurves.from_flat(pd.concat(parts, ignore_index=True))
+    lcs["lightcurve.planted"] = np.concatenate(marks)
+    return lcs
+
+
+def _one_flare(mjd, rng):
+    x = (mjd - rng.choice(mjd) + rng.uniform(0, 0.01)) / 10 ** rng.uniform(-2.2, -1.3)
+    return -2.5 * np.log10(1 + rng.uniform(0.6, 3) * _flare_profile(x))
+
+
+def _eclipses(mjd, rng):
+    phase = mjd / _lognormal(rng, 0.9, 0.62, 0.35, 12.0) + rng.uniform()
+    return rng.uniform(0.3, 1.2) * _eclipse(phase, rng.uniform(0.008, 0.03), rng)
+
+
+_PLANTS = {
+    "quiet": lambda mjd, rng: np.zeros(mjd.size),
+    "flare": _one_flare,
+    "eclipse": _eclipses,
+}
+
+
 def _star(name, number, cadence, seed):
     rng = np.random.default_rng([seed, CLASSES.index(name), number, CADENCES.index(cadence)])
     ra, dec = rng.uniform(0, 360), np.degrees(np.arcsin(rng.uniform(-0.34, 0.94)))
@@ -211,10 +262,13 @@ def _flare(mjd, strength, rng):
     widths = 10 ** rng.uniform(-2.5, -1.3, peaks.size)
     heights = np.minimum(0.08 * (1 - rng.uniform(size=peaks.size)) ** -0.9, 6.0)
     heights[-1] = max(heights[-1], rng.uniform(0.4, 3.0))
-    x = (mjd[:, None] - peaks) / widths
-    decay = 0.689 * np.exp(-1.6 * x.clip(0)) + 0.303 * np.exp(-0.278 * x.clip(0))
-    excess = np.where(x < 0, (1 + x).clip(0), decay) @ heights
+    excess = _flare_profile((mjd[:, None] - peaks) / widths) @ heights
     return np.nan, -2.5 * np.log10(1 + strength * excess)
+
+
+def _flare_profile(x):
+    decay = 0.689 * np.exp(-1.6 * x.clip(0)) + 0.303 * np.exp(-0.278 * x.clip(0))
+    return np.where(x < 0, (1 + x).clip(0), decay)
 
 
 def _dwarf_nova(mjd, strength, rng):

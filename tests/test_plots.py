@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from bokeh.models import GridPlot, ImportedStyleSheet, UIElement
 
-from skynb import dmdt, plots, taxonomy
+from skynb import dmdt, faithfulness, plots, taxonomy
 
 
 @pytest.fixture
@@ -379,3 +379,59 @@ def test_a_map_needs_two_columns_and_a_label_per_object():
 def test_a_class_grid_needs_labels(lcs):
     with pytest.raises(ValueError, match=r"no column 'label'; use plots.gallery"):
         plots.class_grid(lcs.drop(columns="label"))
+
+
+def test_attributions_are_drawn_about_zero_and_empty_cells_are_blank():
+    map_ = np.zeros(dmdt.GRID.shape)
+    map_[3, 4], map_[5, 6] = 2.0, -1.0
+    image = plots.attribution(map_)
+    assert image.range("attribution") == (-2, 2)
+    values = image.dimension_values("attribution", flat=False)
+    assert values[3, 4] == 2
+    assert values[5, 6] == -1
+    assert np.isnan(values).sum() == values.size - 2
+    hv.render(image)
+    with pytest.raises(ValueError, match="expected an image of shape"):
+        plots.attribution(np.ones((2, 2)))
+
+
+def test_shares_colour_and_size_the_observations(one_band_lcs):
+    lc = one_band_lcs["lightcurve"].iloc[0]
+    values = np.linspace(-1, 0.5, len(lc))
+    points = plots.shares(lc, values)
+    table = points.dframe().sort_values("mjd")
+    np.testing.assert_allclose(table["share"], values)
+    assert table["size"].max() == 12
+    assert points.range("share") == (-1, 1)
+    hv.render(points)
+    with pytest.raises(ValueError, match="2 shares for"):
+        plots.shares(lc, [1, 2])
+
+
+def test_filters_are_laid_out_row_by_row():
+    kernels = np.arange(1.0, 28).reshape(3, 3, 3)
+    image = plots.filters(kernels, n_columns=2)
+    sheet = image.dimension_values("weight", flat=False)
+    np.testing.assert_array_equal(sheet[4:7, 0:3], kernels[0])
+    np.testing.assert_array_equal(sheet[4:7, 4:7], kernels[1])
+    np.testing.assert_array_equal(sheet[0:3, 0:3], kernels[2])
+    hv.render(image)
+    with pytest.raises(ValueError, match="give those of one channel"):
+        plots.filters(np.ones((2, 3, 3, 4)))
+
+
+def test_bars_of_one_object_and_of_classes():
+    one = plots.bars(pd.Series([3.0, -2, 1], ["a", "b", "c"]), n=2)
+    assert one.dimension_values("name").tolist() == ["b", "a"]
+    several = plots.bars(pd.DataFrame([[3, 2], [1, 1]], ["f", "g"], ["EA", "EW"]))
+    for picture in (one, several):
+        hv.render(picture)
+
+
+def test_curves_of_deletion_carry_their_areas():
+    fraction = np.array([0, 0.5, 1])
+    curves = faithfulness.Curves(fraction, np.array([[1, 0, 0]]), np.array([[0, 1, 1]]))
+    deletion, insertion = plots.cuts({"mine": curves})
+    assert [curve.label for curve in deletion] == ["mine 0.25"]
+    assert [curve.label for curve in insertion] == ["mine 0.75"]
+    hv.render(deletion)

@@ -298,3 +298,21 @@ def test_an_unknown_cadence_is_named():
 def test_no_objects_are_refused():
     with pytest.raises(ValueError, match="n_per_class is 0; ask for 1 or more"):
         simulate.lightcurves(n_per_class=0)
+
+
+def test_what_is_planted_is_marked_few_and_moved():
+    lcs = simulate.planted(n_per_class=12, seed=4)
+    again = simulate.planted(("eclipse",), n_per_class=12, seed=4)
+    assert lcs["label"].value_counts().to_dict() == {"quiet": 12, "flare": 12, "eclipse": 12}
+    for name, lc, label in zip(lcs.index, lcs["lightcurve"], lcs["label"], strict=True):
+        marked = lc["planted"].to_numpy(bool)
+        moved = (lc["mag"] - lc["mag"][~marked].median())[marked]
+        if label == "quiet":
+            assert not marked.any()
+            continue
+        assert 3 <= marked.sum() <= 0.1 * len(lc)
+        assert moved.mean() < -0.03 if label == "flare" else moved.mean() > 0.03
+        if label == "eclipse":
+            np.testing.assert_array_equal(lc["mag"], again["lightcurve"].loc[name]["mag"])
+    with pytest.raises(ValueError, match="cannot plant 'SN'; choose from"):
+        simulate.planted(["SN"])
