@@ -1,9 +1,12 @@
 """Explorers for Jupyter: see, select, fold and label light curves; they share a `Selection`."""
 
 from skynb.widgets.dmdt import DmDtExplorer
+from skynb.widgets.explorer import Explorer
 from skynb.widgets.label import Labeler
 from skynb.widgets.lightcurve import LightCurveExplorer
 from skynb.widgets.map import MapExplorer
 from skynb.widgets.selection import Selection
 
-__all__ = ["DmDtExplorer", "Labeler", "LightCurveExplorer", "MapExplorer", "Selection"]
+__all__ = [
+    "DmDtExplorer", "Explorer", "Labeler", "LightCurveExplorer", "MapExplorer", "Selection",
+]  # fmt: skip

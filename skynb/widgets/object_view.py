@@ -92,6 +92,7 @@ class ObjectView(view.View):
         """Leave the bus, and the page."""
         for name, method in self._followed.items():
             self.selection.unobserve(method, name)
+        self._followed = {}
         super().close()
 
     def next(self):
@@ -276,9 +277,12 @@ class ObjectView(view.View):
             return
         self.image.set_grid(self.grid)
         self.image.pick(self.cells)
-        zeros = np.zeros(self.grid.shape, np.uint32)
-        self.image.show(zeros, zeros)
-        counts = self._count(self._in_band)
+        try:
+            counts = self._count(self._in_band)
+        except ValueError:
+            blank = np.zeros(self.grid.shape, np.uint32)
+            self.image.show(blank, blank)
+            raise
         if self.grid.spread:
             part = self.lc.iloc[self._in_band]
             image = dmdt.image(part["mjd"], part["mag"], part["magerr"], grid=self.grid)
@@ -478,7 +482,8 @@ class ObjectView(view.View):
         """Say the present state in words."""
         lines = self._words()
         self.description = " ".join(lines[:2])
-        text = "<br>".join(html.escape(line) for line in lines)
+        shown = lines if self.curves or self._row is None else lines[1:]
+        text = "<br>".join(html.escape(line) for line in shown)
         self._status.value = f'<div role="status">{text}</div>'
 
     def _words(self):

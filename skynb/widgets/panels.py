@@ -185,21 +185,23 @@ class Curves:
         columns = {
             name: values.to_numpy(float) for name, values in table.reindex(columns=columns).items()
         }
-        self.bins.data = columns | {
+        columns |= {
             "low": columns["mag"] - columns["magerr"],
             "high": columns["mag"] + columns["magerr"],
             "band": table["band"].tolist(),
             "color": [styles[name]["color"] for name in table["band"]],
             "marker": [styles[name]["marker"] for name in table["band"]],
         }
+        _put(self.bins, columns)
 
     def light(self, pairs):
         """Draw the first `N_PAIRS` pairs of observations as lines, and ring all who take part."""
         ends = zip(("0", "1"), np.asarray(pairs[:N_PAIRS], int).T, strict=True)
-        self.pairs.data = {
+        columns = {
             f"{name}_{end}": values for end, rows in ends for name, values in self._at(rows).items()
         }
-        self.paired.data = self._at(np.unique(pairs))
+        _put(self.pairs, columns)
+        _put(self.paired, self._at(np.unique(pairs)))
 
     def choose(self, points):
         """Mark the chosen observations."""
@@ -207,7 +209,7 @@ class Curves:
 
     def point(self, at):
         """Mark the observation under the pointer; None: there is none."""
-        self.pointed.data = self._at(np.array([] if at is None else [at], int))
+        _put(self.pointed, self._at(np.array([] if at is None else [at], int)))
 
     def _at(self, rows):
         columns = {"mjd": self.lc["mjd"].to_numpy(), "mag": self.lc["mag"].to_numpy()}
@@ -346,7 +348,7 @@ class Image:
         row, column = np.nonzero(share)
         size = np.sqrt(share[row, column] / self.counts[row, column])
         source = self.pointed if pointed else self.share
-        source.data = {"x": column, "y": row, "size": np.maximum(0.9 * size, 0.2)}
+        _put(source, {"x": column, "y": row, "size": np.maximum(0.9 * size, 0.2)})
 
     def _edges(self, grid):
         row, column = (index.ravel() for index in np.indices(grid.shape))
@@ -400,6 +402,12 @@ class Tuner(anywidget.AnyWidget):
     step = traitlets.Float(0.01).tag(sync=True)
     text = traitlets.Unicode().tag(sync=True)
     disabled = traitlets.Bool(False).tag(sync=True)
+
+
+def _put(source, columns):
+    """Set the columns of a source, unless it is empty and stays so."""
+    if any(len(values) for held in (source.data, columns) for values in held.values()):
+        source.data = columns
 
 
 def _padded(values, more=0.0):

@@ -41,6 +41,7 @@ class View(anywidget.AnyWidget):
     hotkeys = traitlets.List(traitlets.Unicode()).tag(sync=True)
     child = traitlets.Instance(ipywidgets.Widget).tag(sync=True, **ipywidgets.widget_serialization)
     message = traitlets.Unicode()
+    _still_size = (9.6, 3.2)
 
     def __init__(self, *children, **traits):
         self._said = ipywidgets.HTML()
@@ -67,7 +68,7 @@ class View(anywidget.AnyWidget):
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
-        figure, picture = Figure(figsize=(9.6, 3.2), layout="constrained"), io.BytesIO()
+        figure, picture = Figure(figsize=self._still_size, layout="constrained"), io.BytesIO()
         FigureCanvasAgg(figure)
         self.draw(figure)
         figure.savefig(picture, format="png", dpi=100)

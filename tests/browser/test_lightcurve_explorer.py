@@ -22,6 +22,26 @@ explorer
 """
 
 
+CHANGES = """async (n) => {
+    const documents = [...Bokeh.documents].reverse()
+    const model = documents.map((each) => each.get_model_by_name("raw")).find((each) => each)
+    const source = model.renderers.find((each) => each.name === "points").data_source
+    const drawn = () => (source.data.get?.("mjd") ?? source.data.mjd).length
+    const frame = () => new Promise(requestAnimationFrame)
+    const seconds = []
+    for (let k = 0; k < n; k++) {
+        const [before, start] = [drawn(), performance.now()]
+        const key = k % 2 ? "p" : "n"
+        document.querySelector(".skynb-view").dispatchEvent(new KeyboardEvent("keydown", {key}))
+        while (drawn() === before) await frame()
+        await frame()
+        await frame()
+        seconds.push((performance.now() - start) / 1000)
+    }
+    return seconds
+}"""
+
+
 def period(lab):
     return lab.python("explorer.period")
 
@@ -82,6 +102,11 @@ def test_a_planted_period_is_found_changed_and_kept(lab, screenshots):
     press("p")
     lab.until("explorer.period", tuned)
     assert lab.python("dict(explorer.periods)") == {"a": tuned}
+    seconds = sorted(lab.page.evaluate(CHANGES, 20))
+    (screenshots / "object_change.txt").write_text(
+        f"from the key to the frame drawn: median {seconds[10]:.3f} s, worst {seconds[-1]:.3f} s\n"
+    )
+    assert seconds[10] < 2
     assert lab.violations() == []
     best.click()
     lab.until("explorer.period", found)
