@@ -54,7 +54,7 @@ class DmDtExplorer(ObjectView):
     >>> from skynb import simulate
     >>> explorer = DmDtExplorer(simulate.lightcurves(n_per_class=1))
     >>> explorer.cells = [(11, 12), (11, 13)]
-    >>> len(explorer.selection.pairs) == explorer.image.counts[11, 12:14].sum()
+    >>> len(explorer.selection.pairs) == int(explorer.image.counts[11, 12:14].sum())
     True
     """
 
