@@ -12,7 +12,7 @@ run: .venv/users  ## make the environment and run the main job into runs/atlas
 test: .venv/developers  ## make the environment, lint, and pass every test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pytest --junitxml=runs/junit.xml
+	$(BIN)/pytest -n 2 --dist worksteal --junitxml=runs/junit.xml
 
 lab: .venv/users  ## open the notebooks in JupyterLab
 	$(BIN)/skynb lab
