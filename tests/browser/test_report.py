@@ -128,7 +128,7 @@ def test_the_index_of_a_sweep_is_shown_offline_and_sorts(page, screenshots, tmp_
         (
             "explore",
             {"n_per_class": 5},
-            ["MapExplorer", "LightCurveExplorer", "DmDtExplorer", "Labeler"],
+            ["MapExplorer", "LightCurveExplorer", "DmDtExplorer", "Labeler", "Explorer"],
         ),
     ],
 )
