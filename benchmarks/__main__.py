@@ -5,7 +5,7 @@ import sys
 
 NAMES = (
     *("dmdt", "features", "periods", "predict", "maps", "bayes", "transfer", "methods"),
-    *("sweep", "survey", "explorers", "curves", "explain"),
+    *("sweep", "survey", "explorers", "curves", "explain", "trust"),
 )
 
 for name in sys.argv[1:] or NAMES:

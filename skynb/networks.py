@@ -156,12 +156,14 @@ class DmDtCNN(ClassifierMixin, BaseEstimator):
         self.epochs, self.patience, self.batch_size = epochs, patience, batch_size
         self.learning_rate, self.validation, self.balance = learning_rate, validation, balance
 
-    def fit(self, images, y):
+    def fit(self, images, y, *, callbacks=()):
         """Return itself, trained.
 
         ``images`` are of shape (n_objects, n_dm, n_dt), in any normalization; or have copies, as
         `augmented` makes them, trained on in turn with the image itself and not validated on.
-        What `build` or `inputs` refuses raises ValueError, and so do labels of one class only.
+        ``callbacks`` are Keras's, and hear of the start, the epochs and the end of each network's
+        training. What `build` or `inputs` refuses raises ValueError, and so do labels of one class
+        only.
         """
         x = _stack(images)
         self.classes_, codes = _coded(y, len(x))
@@ -169,10 +171,10 @@ class DmDtCNN(ClassifierMixin, BaseEstimator):
         seeds = np.random.SeedSequence(self.seed).generate_state(self.n_networks) >> 1
         for seed in seeds.tolist():
             network = build(self.depth, x.shape[2:], len(self.classes_), seed=seed)
-            self._train(network, x, codes, seed)
+            self._train(network, x, codes, seed, callbacks)
         return self
 
-    def _train(self, network, x, codes, seed):
+    def _train(self, network, x, codes, seed, callbacks=()):
         optimizers, rng = _keras().optimizers, np.random.default_rng(seed)
         counts = np.maximum(np.bincount(codes, minlength=len(self.classes_)), 1)
         weights = (counts ** -float(self.balance))[codes]
@@ -184,7 +186,9 @@ class DmDtCNN(ClassifierMixin, BaseEstimator):
         rate = optimizers.schedules.CosineDecay(self.learning_rate, steps * self.epochs)
         loss = "sparse_categorical_crossentropy"
         network.compile(optimizers.Adam(rate), loss, jit_compile=False)
+        told = _keras().callbacks.CallbackList(list(callbacks), model=network)
         losses, best, kept = [], 0, None
+        told.on_train_begin()
         for epoch in tqdm(range(self.epochs), desc="epochs", disable=not self.progress):
             for batch in rng.permutation(rows)[: steps * size].reshape(steps, size):
                 seen = x[batch, rng.integers(x.shape[1], size=size)]
@@ -193,10 +197,12 @@ class DmDtCNN(ClassifierMixin, BaseEstimator):
             said = _judge(network, x[held, 0])[np.arange(held.sum()), codes[held]].clip(1e-9)
             judged = -np.average(np.log(said), weights=weights[held]) if validated else np.nan
             losses.append((float(loss), judged))
+            told.on_epoch_end(epoch, {"loss": losses[-1][0], "val_loss": judged})
             if judged <= losses[best][1]:
                 best, kept = epoch, network.get_weights()
             if validated and epoch - best >= self.patience:
                 break
+        told.on_train_end()
         if kept is not None:
             network.set_weights(kept)
         self.networks_.append(network)
@@ -240,6 +246,35 @@ class DmDtCNN(ClassifierMixin, BaseEstimator):
             self.networks_.append(build(self.depth, shape, len(self.classes_)))
             self.networks_[-1].set_weights(arrays)
         return self
+
+
+def activations(network, images):
+    """Return what enters a network's last layer, shape (n_objects, n_units).
+
+    A network that does not end in a dense layer raises ValueError.
+    """
+    _last(network)
+    inner = _keras().Model(network.inputs[0], network.layers[-1].input)
+    return _judge(inner, inputs(images)).reshape(len(images), -1)
+
+
+def logits(network, activations):
+    """Return what a network's softmax is taken of, shape (n_objects, n_classes).
+
+    ``activations`` are those of the function of this name.
+    """
+    kernel, bias = _last(network).get_weights()
+    return np.asarray(activations) @ kernel + bias
+
+
+def _last(network):
+    layer = network.layers[-1]
+    if not isinstance(layer, _keras().layers.Dense):
+        kind = type(layer).__name__
+        raise ValueError(
+            f"the last layer is a {kind}, not a Dense one; give a classifier's network"
+        )
+    return layer
 
 
 def transfer(learner, images, y, *, classes=None, n_trainable=1, pull=0.3, seed=0, progress=False):

@@ -8,15 +8,21 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy.spatial.distance import cdist
+from scipy.special import log_softmax, logsumexp
+from sklearn.covariance import ledoit_wolf_shrinkage
 from sklearn.ensemble import IsolationForest
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold
-from sklearn.neighbors import LocalOutlierFactor
+from sklearn.neighbors import LocalOutlierFactor, NearestNeighbors
 from tqdm.auto import tqdm
 
 from skynb.features import Gaussian
 
 METHODS = ("isolation", "density")
+SCORES = ("softmax", "energy", "mahalanobis", "neighbours")
+"""Columns of `Unfamiliar.score`."""
+
 ANSWERS = {"anomaly": -1, "unknown": 0, "regular": 1}
 """What a human may say of an object, and coniferest's number for it."""
 
@@ -134,6 +140,138 @@ class Hunter:
         said = np.array([_number(each) for each in answers], dtype=int)
         known = self.Z[np.asarray(rows, dtype=int)]
         return -self.forest_.fit_known(self.Z, known, said).score_samples(self.Z)
+
+
+class Unfamiliar:
+    """Scores how far objects lie from what a network was trained on, by what it makes of them.
+
+    A network may throw away what sets a new class apart: then none of these scores sees it, where
+    a `Detector` on features may.
+
+    Parameters
+    ----------
+    n_neighbors : int
+
+    References
+    ----------
+    Hendrycks & Gimpel 2017, arXiv:1610.02136 (softmax); Liu et al. 2020, arXiv:2010.03759 (energy);
+    Lee et al. 2018, arXiv:1807.03888 (Mahalanobis); Sun et al. 2022, arXiv:2204.06507 (neighbours).
+    """
+
+    def __init__(self, *, n_neighbors=10):
+        self.n_neighbors = n_neighbors
+
+    def fit(self, activations, y):
+        """Return itself, fitted to the training objects.
+
+        Parameters
+        ----------
+        activations : ndarray, shape (n_objects, n_units)
+            What enters the network's last layer: `skynb.networks.activations`.
+        y : sequence, shape (n_objects,)
+            Their labels.
+
+        Raises
+        ------
+        ValueError
+            Unequal lengths, values that are not finite, not more objects than neighbours.
+        """
+        a, y = _finite(activations), np.asarray(y).astype(str)
+        if len(a) != len(y) or len(a) <= self.n_neighbors:
+            raise ValueError(
+                f"expected one label for each of more than {self.n_neighbors} objects, "
+                f"got {len(a)} objects and {len(y)} labels; give more, or ask for fewer neighbours"
+            )
+        classes, codes = np.unique(y, return_inverse=True)
+        self.means_ = np.stack([a[codes == k].mean(axis=0) for k in range(len(classes))])
+        within = a - self.means_[codes]
+        shrunk = ledoit_wolf_shrinkage(within, assume_centered=True)
+        floor = max(shrunk * np.square(within).mean(), 1e-12)  # variance where nothing was seen
+        _, lengths, self.axes_ = np.linalg.svd(within, full_matrices=False)
+        self.scale_ = ((1 - shrunk) * lengths**2 / len(a) + floor) ** -0.5
+        self.outside_ = 0.0 if len(lengths) == a.shape[1] else 1 / floor
+        near = NearestNeighbors(n_neighbors=self.n_neighbors, algorithm="brute")
+        self.near_ = near.fit(_unit(a))
+        return self
+
+    def score(self, activations, logits):
+        """Return `SCORES` of each object, a DataFrame: higher is stranger.
+
+        Parameters
+        ----------
+        activations : ndarray, shape (n_objects, n_units)
+        logits : ndarray, shape (n_objects, n_classes)
+            What the softmax is taken of: `skynb.networks.logits`.
+
+        Returns
+        -------
+        DataFrame
+            ``softmax``: minus the highest probability. ``energy``: minus the logarithm of the sum
+            of exp(logits). ``mahalanobis``: squared distance to the nearest class's mean, in units
+            of the scatter within classes. ``neighbours``: distance to the ``n_neighbors``-th
+            nearest training object, of activations scaled to length 1.
+        """
+        a, z, known = _finite(activations), _finite(logits), self.means_.shape[1]
+        if len(a) != len(z) or a.shape[1] != known:
+            raise ValueError(
+                f"expected logits and {known} activations of each object, got {a.shape} and "
+                f"{z.shape}; take both from the network that was fitted"
+            )
+        columns = {
+            "softmax": -np.exp(log_softmax(z, axis=1).max(axis=1)),
+            "energy": -logsumexp(z, axis=1),
+            "mahalanobis": self._mahalanobis(a).min(axis=1),
+            "neighbours": self.near_.kneighbors(_unit(a))[0][:, -1],
+        }
+        return pd.DataFrame(columns)
+
+    def _mahalanobis(self, a):
+        """Return the squared distance to every class, by the covariance that Ledoit & Wolf shrink.
+
+        In the directions that the training objects span, and what is left outside, where its
+        variance is the same everywhere: no matrix of n_units x n_units is made.
+        """
+        x, m = a @ self.axes_.T, self.means_ @ self.axes_.T
+        left = cdist(a, self.means_, "sqeuclidean") - cdist(x, m, "sqeuclidean")
+        inside = cdist(x * self.scale_, m * self.scale_, "sqeuclidean")
+        return inside + self.outside_ * left.clip(0)
+
+
+def auroc(known, strange):
+    """Return how well each score tells strange objects from known ones, as a Series.
+
+    Area under the curve of true against false alarms: 1 is found at once, 0.5 is chance.
+
+    Parameters
+    ----------
+    known, strange : DataFrame, shape (n_objects, n_scores)
+        Of objects that nothing was fitted to.
+
+    Examples
+    --------
+    >>> auroc(pd.DataFrame({"energy": [0, 1]}), pd.DataFrame({"energy": [2, 3]})).to_dict()
+    {'energy': 1.0}
+    """
+    if list(known) != list(strange) or not len(known) or not len(strange):
+        raise ValueError(
+            f"expected the same scores of some objects each, got {list(known)} of {len(known)} "
+            f"and {list(strange)} of {len(strange)}"
+        )
+    truth = np.arange(len(known) + len(strange)) >= len(known)
+    return pd.concat([known, strange]).apply(lambda score: roc_auc_score(truth, score))
+
+
+def _finite(values):
+    values = np.asarray(values, dtype=float)
+    if values.ndim != 2 or not np.isfinite(values).all():
+        n_bad = np.count_nonzero(~np.isfinite(values))
+        got = f"got {values.shape}, {n_bad} not finite"
+        raise ValueError(f"expected finite values of shape (n_objects, n), {got}")
+    return values
+
+
+def _unit(a):
+    return a / np.linalg.norm(a, axis=1, keepdims=True).clip(1e-12)
 
 
 @dataclass(frozen=True)

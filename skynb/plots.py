@@ -10,6 +10,7 @@ import holoviews.plotting.bokeh  # the backend of the options below, the current
 import numpy as np
 import pandas as pd
 
+import skynb.distributions
 import skynb.dmdt
 import skynb.lightcurves
 import skynb.taxonomy
@@ -472,6 +473,76 @@ def embedding(xy, labels=None, *, axes=("t-SNE 1", "t-SNE 2"), object_id=None, s
     return picture.opts(frame_width=side, frame_height=side, axiswise=True)
 
 
+def percentiles(levels, epochs=None):
+    """Return nine percentiles against the epoch as nested bands about the median.
+
+    The darkest band holds the middle 38 % of the values, the others 68 %, 87 % and all: 0.5, 1 and
+    1.5 sigma of a normal distribution on either side.
+
+    Parameters
+    ----------
+    levels : ndarray, shape (n_epochs, 9)
+        From the largest to the smallest, as `skynb.distributions.percentiles` returns them.
+    epochs : sequence, optional
+        By default 0, 1, 2, ...
+
+    Raises
+    ------
+    ValueError
+        If the shape is another.
+    """
+    levels = np.asarray(levels, dtype=float)
+    if levels.ndim != 2 or levels.shape[1] != 9:
+        raise ValueError(f"expected percentiles of shape (n_epochs, 9), got {levels.shape}")
+    epochs = np.arange(len(levels)) if epochs is None else np.asarray(epochs)
+    around = np.concatenate([epochs, epochs[::-1]])
+    bands = [
+        {"epoch": around, "value": np.concatenate([levels[:, k], levels[::-1, 8 - k]]), "shade": s}
+        for k, s in enumerate(("#deebf7", "#9ecae1", "#4a90c4", "#1d5a96"))
+    ]
+    bands = hv.Polygons(bands, ["epoch", "value"], "shade").opts(color="shade", line_width=0)
+    median = hv.Curve((epochs, levels[:, 4]), "epoch", "value").opts(color="black")
+    return (bands * median).opts(**_FRAME, show_legend=False)
+
+
+def distributions(table, *, layers=None):
+    """Return `percentiles` of every layer (rows) and kind (columns) that a callback has kept.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Of `skynb.distributions.Distributions`.
+    layers : sequence of str, optional
+        By default those with weights.
+
+    Raises
+    ------
+    ValueError
+        If there is no such layer.
+    """
+    known = list(dict.fromkeys(table["layer"]))
+    if layers is None:
+        layers = list(dict.fromkeys(table["layer"][table["kind"] == "weights"]))
+    if not layers or (unknown := [name for name in layers if name not in known]):
+        wrong = f"no layer is called {unknown[0]!r}" if layers else "no layer has weights"
+        raise ValueError(f"{wrong}; choose from {', '.join(known) or 'a network that has some'}")
+    parts = dict(list(table.groupby(["layer", "kind"])))
+    kinds = [kind for kind in skynb.distributions.KINDS if any((n, kind) in parts for n in layers)]
+    pictures = []
+    for name in layers:
+        for kind in kinds:
+            part = parts.get((name, kind))
+            if part is None:
+                pictures.append(_blank("none"))
+            else:
+                values = part[list(skynb.distributions.LEVELS)].to_numpy()
+                pictures.append(percentiles(values, part["epoch"].to_numpy()))
+            title = f"{name}\n{kind}"
+            pictures[-1].opts(title=title, frame_width=178, frame_height=110, ylabel=" ")
+            pictures[-1].opts(fontsize={"title": "9pt", "ticks": "7pt"}, xticks=4, yticks=4)
+    return hv.Layout(pictures).cols(len(kinds)).opts(shared_axes=False)
+
+
 def gallery(lcs, *, images=None, periods=None, grid=skynb.dmdt.GRID):
     """Return one row per object of the table: light curve, folded light curve, dm-dt image.
 
@@ -615,9 +686,9 @@ def _counts(lc, band, grid):
     return skynb.dmdt.image(*(lc[name] for name in ("mjd", "mag", "magerr")), grid=grid)
 
 
-def _blank():
-    """Return a frame that says that there is no period."""
-    words = hv.Text(0.5, 0.5, "no period").opts(text_color="#777777", xlim=(0, 1), ylim=(0, 1))
+def _blank(text="no period"):
+    """Return a frame that says why it is empty."""
+    words = hv.Text(0.5, 0.5, text).opts(text_color="#777777", xlim=(0, 1), ylim=(0, 1))
     return words.opts(title=" ", xlabel=" ", ylabel=" ", xticks=0, yticks=0)
 
 

@@ -226,3 +226,100 @@ def test_long_period_variables_are_strange_where_none_was_seen(cache):
     X = features.extract(lcs, periods=False)
     table = outliers.hidden_class(X, lcs["label"], seeds=(0,), progress=False)
     assert table.loc["LPV", 0] > 0.85
+
+
+# Out of distribution: by what a network makes of an object
+
+
+def inside(n, centre, seed):
+    """Activations about a class's centre, and logits that are their first two."""
+    a = np.random.default_rng(seed).normal(size=(n, 4)) * [1, 1, 1, 0.1] + centre
+    return a, 3 * a[:, :2]
+
+
+@pytest.fixture(scope="module")
+def unfamiliar():
+    a, b = inside(80, [6, 0, 0, 0], 0)[0], inside(80, [0, 6, 0, 0], 1)[0]
+    return outliers.Unfamiliar().fit(np.r_[a, b], ["a"] * 80 + ["b"] * 80)
+
+
+def test_scores_by_pencil():
+    a = np.array([[11.0, 0], [9, 0], [10, 1], [10, -1]] * 2)
+    found = outliers.Unfamiliar(n_neighbors=1).fit(a, ["x"] * 8)
+    score = found.score([[10.0, 0], [0, 13]], np.log([[3.0, 1], [1, 1]]))
+    assert list(score) == list(outliers.SCORES)
+    assert score["softmax"].tolist() == pytest.approx([-0.75, -0.5])
+    assert score["energy"].tolist() == pytest.approx(-np.log([4, 2]))
+    assert score["mahalanobis"].tolist() == pytest.approx([0, 2 * (100 + 169)])
+    lengths = 1 / 101**0.5, 10 / 101**0.5  # (10, 1) scaled to 1 lies nearest to (0, 1)
+    far = np.hypot(lengths[1], 1 - lengths[0])
+    assert score["neighbours"].tolist() == pytest.approx([0, far])
+
+
+def test_mahalanobis_is_the_distance_in_units_of_the_scatter_within_classes(unfamiliar):
+    from scipy.spatial.distance import mahalanobis
+    from sklearn.covariance import LedoitWolf
+
+    a, b = inside(80, [6, 0, 0, 0], 0)[0], inside(80, [0, 6, 0, 0], 1)[0]
+    within = np.r_[a - a.mean(axis=0), b - b.mean(axis=0)]
+    precision = LedoitWolf(assume_centered=True).fit(within).precision_
+    new, logits = inside(5, [3, 1, 0, 0], 2)
+    expected = [min(mahalanobis(x, c.mean(axis=0), precision) ** 2 for c in (a, b)) for x in new]
+    assert unfamiliar.score(new, logits)["mahalanobis"].tolist() == pytest.approx(expected)
+
+
+def test_of_few_objects_in_many_units_it_is_the_same():
+    from sklearn.covariance import LedoitWolf
+
+    rng = np.random.default_rng(0)
+    a, y = rng.normal(size=(30, 50)) * np.linspace(0.1, 2, 50), np.repeat(["a", "b"], 15)
+    a[15:] += 1
+    new, means = rng.normal(size=(7, 50)), np.stack([a[:15].mean(axis=0), a[15:].mean(axis=0)])
+    precision = LedoitWolf(assume_centered=True).fit(a - np.repeat(means, 15, axis=0)).precision_
+    expected = [min((x - m) @ precision @ (x - m) for m in means) for x in new]
+    found = outliers.Unfamiliar().fit(a, y).score(new, new[:, :2])["mahalanobis"]
+    assert found.tolist() == pytest.approx(expected)
+
+
+def test_planted_strangers_are_told_from_new_known_objects(unfamiliar):
+    known = unfamiliar.score(*inside(60, [6, 0, 0, 0], 3))
+    far = unfamiliar.score(*inside(60, [0, 0, 0, 3], 4))
+    areas = outliers.auroc(known, far)
+    assert list(areas.index) == list(outliers.SCORES)
+    assert areas["mahalanobis"] > 0.99
+    assert areas.min() > 0.95
+    subtle = unfamiliar.score(*inside(60, [6, 0, 0, 1], 5))
+    areas = outliers.auroc(known, subtle)
+    assert areas["mahalanobis"] > 0.95
+    assert areas["softmax"] < 0.7
+
+
+def test_a_network_s_activations_and_logits_make_its_probabilities():
+    keras = pytest.importorskip("keras")
+    from skynb import networks
+
+    images = np.random.default_rng(0).poisson(1, (6, 16, 16))
+    for depth in networks.DEPTHS:
+        network = networks.build(depth, (16, 16, 1), 3)
+        a = networks.activations(network, images)
+        z = np.exp(networks.logits(network, a))
+        expected = network.predict(networks.inputs(images), verbose=0)
+        np.testing.assert_allclose(z / z.sum(axis=1, keepdims=True), expected, atol=1e-6)
+    flat = keras.Model(network.input, keras.layers.Flatten()(network.layers[1].output))
+    with pytest.raises(ValueError, match="last layer is a Flatten, not a Dense one; give"):
+        networks.activations(flat, images)
+
+
+def test_what_does_not_fit_is_said_in_a_sentence(unfamiliar):
+    a, z = inside(20, [0, 0, 0, 0], 0)
+    with pytest.raises(ValueError, match="more than 10 objects, got 20 objects and 3 labels"):
+        outliers.Unfamiliar().fit(a, ["x"] * 3)
+    with pytest.raises(ValueError, match="got 5 objects and 5 labels; give more"):
+        outliers.Unfamiliar().fit(a[:5], ["x"] * 5)
+    with pytest.raises(ValueError, match=r"got \(20, 4\), 80 not finite"):
+        unfamiliar.score(a * np.nan, z)
+    with pytest.raises(ValueError, match=r"and 4 activations of each object, got \(20, 3\)"):
+        unfamiliar.score(a[:, :3], z)
+    score = unfamiliar.score(a, z)
+    with pytest.raises(ValueError, match="expected the same scores of some objects each"):
+        outliers.auroc(score, score[["energy"]])
