@@ -1,6 +1,7 @@
-"""Explorers for Jupyter: see, select, fold and label light curves; they share a `Selection`."""
+"""Explorers for Jupyter: see, select, explain and label light curves; they share a `Selection`."""
 
 from skynb.widgets.dmdt import DmDtExplorer
+from skynb.widgets.explanation import ExplanationViewer
 from skynb.widgets.explorer import Explorer
 from skynb.widgets.label import Labeler
 from skynb.widgets.lightcurve import LightCurveExplorer
@@ -8,5 +9,6 @@ from skynb.widgets.map import MapExplorer
 from skynb.widgets.selection import Selection
 
 __all__ = [
-    "DmDtExplorer", "Explorer", "Labeler", "LightCurveExplorer", "MapExplorer", "Selection",
+    "DmDtExplorer", "ExplanationViewer", "Explorer", "Labeler", "LightCurveExplorer",
+    "MapExplorer", "Selection",
 ]  # fmt: skip

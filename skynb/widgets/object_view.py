@@ -61,7 +61,7 @@ class ObjectView(view.View):
         self._saved, self._labels = (
             lcs[name] if name in lcs.columns else None for name in ("period", "label")
         )
-        self.lc, self.kept = _read(lcs, None), np.empty(0, bool)
+        self.lc, self.kept = read_curve(lcs, None), np.empty(0, bool)
         self._row, self._in_band, self._cursor = None, np.empty(0, int), None
         self._base, self._silent, self._tuning, self._task = np.nan, None, False, None
         self._found, self._bands = {}, []
@@ -243,7 +243,7 @@ class ObjectView(view.View):
         if at != self._row:
             with self._quietly():
                 self.cells = ()
-        self.lc, self._row = _read(self.lcs, at), at
+        self.lc, self._row = read_curve(self.lcs, at), at
         self._bands = list(band_styles(self.lc["band"]))
         self.kept = ~np.isin(self.lc["band"].to_numpy(), self.hidden)
         if self.selection.clip and len(self.lc):
@@ -406,7 +406,7 @@ class ObjectView(view.View):
     @traitlets.observe("cells")
     @view.reported
     def _on_cells(self, _):
-        if self._quiet:
+        if self._quiet or not self.image:
             return
         rows, columns = zip(*self.cells, strict=True) if self.cells else ((), ())
         found = dmdt.pairs(self.lc.iloc[self._in_band], rows, columns, grid=self.grid)
@@ -586,7 +586,7 @@ def _rectangle(column, row_):
     return Rectangle((column - 0.5, row_ - 0.5), 1, 1, fill=False, ec="#d81b60", lw=2)
 
 
-def _read(lcs, at):
+def read_curve(lcs, at):
     """Return the light curve of the object at a position; without one an empty one."""
     columns = {"mjd": [], "mag": [], "magerr": [], "band": []}
     if at is not None:
