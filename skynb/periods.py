@@ -332,8 +332,9 @@ def _one(mjd, mag, magerr, max_frequency):
     step, n_freq = _grid(span, max_frequency) if span > 0 else (0.0, 0)
     if len(t) < MIN_POINTS or n_freq < MIN_N_FREQ or not y.any():
         raise ValueError(
-            f"no period in {len(t)} observations over {span:g} days to {max_frequency:g} per day; "
-            f"give at least {MIN_POINTS} that differ, over {MIN_CYCLES:g} cycles or more"
+            f"no period in {len(t)} observation{'s' * (len(t) != 1)} over {span:g} days to "
+            f"{max_frequency:g} per day; give at least {MIN_POINTS} that differ, over "
+            f"{MIN_CYCLES:g} cycles or more"
         )
     if n_freq > MAX_N_FREQ:
         raise ValueError(

@@ -25,7 +25,8 @@ class DmDtExplorer(ObjectView):
     folded. Choose observations there: squares in the image show their share of each cell. Keys,
     where the explorer has the focus: arrows move the cursor, Enter picks its cell, Space one more,
     ``,`` and ``.`` move the pointer to the observation before and after, ``s`` chooses it, Escape
-    clears, ``n`` and ``p`` next and previous object, ``d`` and ``h`` double and halve the period.
+    clears, ``n`` and ``p`` next and previous object, ``d`` and ``h`` double and halve the period,
+    ``=`` takes the object's own again.
 
     Parameters
     ----------

@@ -150,7 +150,7 @@ class ExplanationViewer(ObjectView):
 
     def revive(self):
         """Return the line of Python that makes this explorer anew."""
-        return "widgets.ExplanationViewer(lcs, model)"
+        return self._line("model")
 
     @traitlets.default("method")
     def _first(self):

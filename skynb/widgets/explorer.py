@@ -10,7 +10,7 @@ from skynb.widgets.dmdt import DmDtExplorer
 from skynb.widgets.label import Labeler
 from skynb.widgets.lightcurve import LightCurveExplorer
 from skynb.widgets.map import N_COMPUTED, MapExplorer
-from skynb.widgets.selection import Selection
+from skynb.widgets.selection import bus_of
 
 
 class Explorer(view.View):
@@ -21,6 +21,9 @@ class Explorer(view.View):
     Lasso a clump on the map: its first object comes into view, and ``n`` and ``p`` step through
     the others. Cells picked in the dm-dt image light up their pairs on the light curve. The keys of
     each part are those of its own class, where that part has the focus.
+
+    The map and the light curve show the table's own labels; to label blind, give
+    ``lcs.drop(columns="label")``, and the classes.
 
     Parameters
     ----------
@@ -62,7 +65,8 @@ class Explorer(view.View):
         self, lcs, embedding=None, *, classes=None, selection=None, path="labels.csv",
         features=None, grid=dmdt.GRID, progress=True,
     ):  # fmt: skip
-        selection = Selection(lcs) if selection is None else selection
+        self._shared, selection = selection is not None, bus_of(lcs, selection)
+        self._given = ["embedding"] if embedding is not None else []
         if embedding is None or features is None:
             embedding, features, axes = _placed(lcs, embedding, features, progress)
         else:
@@ -96,6 +100,11 @@ class Explorer(view.View):
         for part in self._parts():
             part.close()
         super().close()
+
+    def revive(self):
+        """Return the line of Python that makes this explorer anew."""
+        path = str(self.labeler.label_log.path.resolve())
+        return self._line(*self._given, f"classes={self.labeler.classes}", f"path={path!r}")
 
     def draw(self, figure):
         """Draw the present state on a matplotlib figure."""

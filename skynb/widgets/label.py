@@ -2,7 +2,6 @@
 
 import getpass
 import html
-import os
 
 import ipywidgets
 import numpy as np
@@ -13,7 +12,7 @@ from skynb import lightcurves, plots, taxonomy
 from skynb.labels import EVERY, STRATEGIES, Log, Proposer
 from skynb.widgets import view
 from skynb.widgets.object_view import ObjectView, labelled
-from skynb.widgets.selection import Selection
+from skynb.widgets.selection import bus_of, check_rows
 
 KEYS = "1234567890qwertyiopafgjklzxcvbm"
 """Keys of the classes, in their order; the other letters do something else."""
@@ -29,7 +28,8 @@ class Labeler(view.View):
 
     Keys: the one written on each class; ``s`` or Space skips, ``u`` or Backspace takes the last
     decision back, ``n`` goes to the object that the queue proposes, ``d`` and ``h`` double and
-    halve the period. Every decision is on the disk before the next object comes.
+    halve the period, ``=`` takes the object's own again. Every decision is on the disk before the
+    next object comes.
 
     Another explorer on the same bus may bring another object into view: it is labelled like any
     other, and the log says that it was chosen by hand.
@@ -40,7 +40,8 @@ class Labeler(view.View):
         Light curves.
     classes : sequence of str, optional
         By default those of the table's ``label``, else `skynb.taxonomy.SEVEN`. The table's own
-        labels are not shown.
+        labels are not shown here, but other explorers on the same bus show them: to label blind,
+        give all of them ``lcs.drop(columns="label")``, and the classes.
     selection : Selection, optional
         The bus that other explorers share; by default a new one.
     path : path
@@ -97,9 +98,7 @@ class Labeler(view.View):
         self, lcs, classes=None, *, selection=None, path="labels.csv", features=None,
         strategy=None, wanted=(), every=EVERY, seed=0, labeler=None, curve=True,
     ):  # fmt: skip
-        selection = Selection(lcs) if selection is None else selection
-        if not selection.index.equals(lcs.index):
-            raise ValueError("selection is of another table; make it with Selection(lcs)")
+        self._shared, selection = selection is not None, bus_of(lcs, selection)
         self.lcs, self.selection, self.label_log = lcs, selection, Log(path)
         self.classes = _classes(lcs, classes)
         self.proposer, self._blind = _proposer(lcs, features, every=every, seed=seed)
@@ -112,7 +111,7 @@ class Labeler(view.View):
         keys |= {"s": self.skip, " ": self.skip, "u": self.undo, "Backspace": self.undo}
         keys |= {"n": self.next}
         if curve:
-            keys |= {"d": self.curve.double, "h": self.curve.halve}
+            keys |= {"d": self.curve.double, "h": self.curve.halve, "=": self.curve.release}
         self.bind(**keys)
         for name in wanted:
             self._known(name)
@@ -121,6 +120,8 @@ class Labeler(view.View):
             self.strategy = self._first_strategy() if strategy is None else strategy
         self._learn()
         self.next()
+        self._ended = None if len(self.queue.rows) else selection.focus
+        selection.observe(self._leave, "focus")
         selection.observe(self._tell, "focus")
         self._following = True
         if not len(lcs):
@@ -132,6 +133,7 @@ class Labeler(view.View):
         """Leave the bus, and the page."""
         if self._following:
             self.selection.unobserve(self._tell, "focus")
+            self.selection.unobserve(self._leave, "focus")
             self._following = False
             if self.curve is not None:
                 self.curve.close()
@@ -193,10 +195,7 @@ class Labeler(view.View):
 
     def revive(self):
         """Return the line of Python that makes this explorer anew."""
-        path = os.path.relpath(self.label_log.path)
-        if path.startswith(".."):
-            path = str(self.label_log.path)
-        return f"widgets.Labeler(lcs, {self.classes}, path={path!r})"
+        return self._line(f"{self.classes}", f"path={str(self.label_log.path.resolve())!r}")
 
     # What it is made of
 
@@ -270,6 +269,10 @@ class Labeler(view.View):
         at = self.selection.focus
         if at is None:
             raise ValueError("no object is in view; give at least one light curve")
+        if at == self._ended and not len(self.queue.rows):
+            raise ValueError(
+                "nothing is left to decide; undo, or look at another object to decide anew"
+            )
         if not self.labeler.strip():
             raise ValueError("nobody labels; write a name into 'who labels'")
         asked = len(self.queue.rows) and at == self.queue.rows[0]
@@ -280,6 +283,10 @@ class Labeler(view.View):
         self._news = f"{self.selection.index[at]}: {name or 'skipped'}."
         self._learn()
         self.next()
+        self._ended = at
+
+    def _leave(self, _):
+        self._ended = None
 
     def _learn(self):
         """Follow the log: what stands, what is next, what is odd."""
@@ -333,7 +340,7 @@ class Labeler(view.View):
 
     # What it says
 
-    _news, _following = "", False
+    _news, _following, _ended = "", False, None
 
     def _counts(self):
         counts = dict.fromkeys(self.classes, 0)
@@ -404,7 +411,7 @@ class _Curve(ObjectView):
     def __init__(self, lcs, **options):
         super().__init__(lcs, **options)
         self.keys_ = {}
-        self.bind(d=self.double, h=self.halve)
+        self.bind(**{"d": self.double, "h": self.halve, "=": self.release})
 
     def _controls(self):
         return [self._period_bar()], []
@@ -417,6 +424,8 @@ def _classes(lcs, classes):
     if classes is None:
         found = lcs["label"].dropna() if "label" in lcs.columns else []
         classes = sorted(set(map(str, found))) or taxonomy.SEVEN
+    if isinstance(classes, str):
+        raise ValueError(f"classes are {classes!r}; give a list of them")
     classes = list(dict.fromkeys(classes))
     if not classes or not all(isinstance(name, str) and name.strip() for name in classes):
         raise ValueError(f"classes are {classes}; give at least one, each a name")
@@ -426,11 +435,7 @@ def _classes(lcs, classes):
 def _proposer(lcs, features, **options):
     """Return the `Proposer` of a table, and whether it has nothing to order by."""
     if features is not None:
-        if len(features) != len(lcs) or not getattr(features, "index", lcs.index).equals(lcs.index):
-            raise ValueError(
-                f"features of {len(features)} objects, but {len(lcs)} light curves, or in another"
-                " order; give one row for each, as features.extract does"
-            )
+        check_rows("features", features, lcs)
         return Proposer(features, **options), False
     if not 0 < len(lcs) <= N_MEASURED:
         return Proposer(np.zeros((len(lcs), 1)), **options), True

@@ -11,6 +11,7 @@ import traitlets
 
 from skynb import dmdt, lightcurves
 from skynb.widgets.object_view import ObjectView, in_row, labelled
+from skynb.widgets.selection import checked_clip
 
 N_BUTTONS = 8
 """Candidate periods shown as buttons."""
@@ -24,9 +25,10 @@ class LightCurveExplorer(ObjectView):
     ![LightCurveExplorer](../../docs/LightCurveExplorer.png)
 
     Keys, where the explorer has the focus: ``n`` and ``p`` next and previous object, ``d`` and
-    ``h`` double and halve the period, ``1`` to ``8`` take a candidate period, ``,`` and ``.`` move
-    the pointer to the observation before and after, ``s`` chooses it, arrows move the cursor in
-    the image, Enter picks its cell and Space one more, Escape clears.
+    ``h`` double and halve the period, ``=`` takes the object's own again, ``1`` to ``8``
+    take a candidate period, ``,`` and ``.`` move the pointer to the observation before and after,
+    ``s`` chooses it, arrows move the cursor in the image, Enter picks its cell and Space one more,
+    Escape clears.
 
     Parameters
     ----------
@@ -43,7 +45,7 @@ class LightCurveExplorer(ObjectView):
     ----------
     period : float or None
         At which the light curve is folded [day]: the one fixed for this object, else the table's,
-        else the best that was found. Set it to fix it.
+        else the best that was found. Set it to fix it, None to take that back.
     clip : float
         Observations farther than this many sigma from the median of their band are left out; 0:
         none are.
@@ -161,6 +163,10 @@ class LightCurveExplorer(ObjectView):
             others = [band for band in self.hidden if band not in self._bands]
             now = [band for band in self._bands if not self._checks[band].value]
             self.hidden = (*others, *now)
+
+    @traitlets.validate("clip")
+    def _check_clip(self, proposal):
+        return checked_clip(proposal["value"])
 
     @traitlets.validate("bin_width")
     def _check_width(self, proposal):

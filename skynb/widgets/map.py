@@ -25,7 +25,7 @@ from bokeh.plotting import figure as bokeh_figure
 
 from skynb import dmdt, lightcurves, plots
 from skynb.widgets import view
-from skynb.widgets.selection import Selection
+from skynb.widgets.selection import bus_of, check_rows, checked_row
 
 N_COMPUTED = 5000
 """Objects up to which a map is computed where none is given."""
@@ -118,11 +118,8 @@ class MapExplorer(view.View):
     def __init__(
         self, lcs, embedding=None, *, selection=None, labels=None, features=None, axes=("x", "y")
     ):
-        self.lcs, self.selection = lcs, Selection(lcs) if selection is None else selection
-        if not self.selection.index.equals(lcs.index):
-            raise ValueError(
-                "the selection is of other objects; make one by widgets.Selection(lcs)"
-            )
+        self._shared, self._given = selection is not None, embedding is not None
+        self.lcs, self.selection = lcs, bus_of(lcs, selection)
         self._at_work, self._held = None, {}
         self._axes, self._tree, self._base, self._page = axes, None, {}, ((), ())
         xy = _coordinates(lcs, embedding)
@@ -159,7 +156,9 @@ class MapExplorer(view.View):
         field = {"style": style, "layout": ipywidgets.Layout(width="150px")}
         names = (f"{axis} {end}" for axis in self._axes for end in ("from", "to"))
         self._range = [
-            ipywidgets.FloatText(round(value, 3), description=name, **field)
+            ipywidgets.Text(
+                str(round(value, 3)), description=name, continuous_update=False, **field
+            )
             for name, value in zip(names, self._whole, strict=True)
         ]
         self._filters = {
@@ -359,7 +358,10 @@ class MapExplorer(view.View):
 
     def choose_range(self):
         """Choose the objects shown in the range of the four fields."""
-        x0, x1, y0, y1 = (field.value for field in self._range)
+        for field in self._range:
+            if not np.isfinite(pd.to_numeric(field.value.strip() or "nan", errors="coerce")):
+                raise ValueError(f"{field.description!r} is {field.value!r}; give a number")
+        x0, x1, y0, y1 = (float(field.value) for field in self._range)
         if x0 > x1 or y0 > y1:
             raise ValueError(f"a range from {x0} to {x1}, {y0} to {y1} is empty; give from < to")
         self.choose_between(x0, x1, y0, y1)
@@ -483,6 +485,10 @@ class MapExplorer(view.View):
             some = ", ".join(there[:20])
             raise traitlets.TraitError(f"no {proposal['value']!r} to colour by; there are {some}")
         return proposal["value"]
+
+    @traitlets.validate("under")
+    def _check_under(self, proposal):
+        return checked_row("under", proposal["value"], self.lcs)
 
     @traitlets.validate("shown")
     def _there(self, proposal):
@@ -669,7 +675,7 @@ class MapExplorer(view.View):
 
     def revive(self):
         """Return the line of Python that makes this explorer anew."""
-        return "widgets.MapExplorer(lcs, embedding)"
+        return self._line(*["embedding"] * self._given)
 
     def draw(self, figure):
         """Draw the map, and the light curves and dm-dt images shown, on a matplotlib figure."""
@@ -759,11 +765,13 @@ def _coordinates(lcs, embedding):
     n = len(lcs)
     if embedding is None:
         return _computed(lcs)
-    xy = np.asarray(getattr(embedding, "embedding", embedding))
+    given = getattr(embedding, "embedding", embedding)
+    xy = np.asarray(given)
     if xy.shape != (n, 2):
         raise ValueError(
             f"expected an embedding of shape ({n}, 2), a row for each object, got {xy.shape}"
         )
+    check_rows("an embedding", given, lcs)
     return np.where(np.isfinite(xy), xy, np.nan).astype(float)
 
 
@@ -790,6 +798,7 @@ def _classes(lcs, labels):
         labels = lcs["label"] if "label" in lcs.columns else np.full(n, None)
     if len(labels) != n:
         raise ValueError(f"expected {n} labels, one for each object, got {len(labels)}")
+    check_rows("labels", labels, lcs)
     codes, names = pd.factorize(pd.Series(np.asarray(labels, dtype=object)))
     names = [str(name) for name in names]
     common = np.argsort(-np.bincount(codes[codes >= 0], minlength=len(names)), kind="stable")
@@ -808,6 +817,8 @@ def _numeric(lcs, features):
     n = len(lcs)
     if features is not None and len(features) != n:
         raise ValueError(f"expected {n} rows of features, one for each object, got {len(features)}")
+    if features is not None:
+        check_rows("features", features, lcs)
     found = {}
     names = [name for name in lcs.columns if name != "lightcurve"]
     tables = [(lcs, names)] + ([] if features is None else [(features, features.columns)])

@@ -16,7 +16,7 @@ from skynb import dmdt, lightcurves, periods
 from skynb.plots import band_styles, ticks, time_text
 from skynb.widgets import view
 from skynb.widgets.panels import Curves, Image, Tuner
-from skynb.widgets.selection import Selection
+from skynb.widgets.selection import bus_of
 
 PAUSE = 0.3
 """Seconds of rest on an object before its period is searched, so that stepping stays fast."""
@@ -35,7 +35,7 @@ class ObjectView(view.View):
     ----------
     period : float or None
         At which the light curve is folded [day]: the one fixed for this object, else the table's,
-        else the best that was found. Set it to fix it.
+        else the best that was found. Set it to fix it, None to `release` it.
     hidden : tuple of str
         Bands that are not shown.
     band : str
@@ -54,9 +54,7 @@ class ObjectView(view.View):
     _followed: ClassVar = {}
 
     def __init__(self, lcs, *, selection=None, grid=dmdt.GRID, curves=True, image=True):
-        selection = Selection(lcs) if selection is None else selection
-        if not selection.index.equals(lcs.index):
-            raise ValueError("selection is of another table; make it with Selection(lcs)")
+        self._shared, selection = selection is not None, bus_of(lcs, selection)
         self.lcs, self.selection = lcs, selection
         self._saved, self._labels = (
             lcs[name] if name in lcs.columns else None for name in ("period", "label")
@@ -81,6 +79,7 @@ class ObjectView(view.View):
         keys |= {"s": self.toggle_point, "Escape": self.clear}
         if curves:
             keys |= {"n": self.next, "p": self.previous, "d": self.double, "h": self.halve}
+            keys |= {"=": self.release}
         if image:
             moves = {"Up": (1, 0), "Down": (-1, 0), "Left": (0, -1), "Right": (0, 1)}
             keys |= {f"Arrow{name}": lambda by=by: self.move(*by) for name, by in moves.items()}
@@ -117,6 +116,10 @@ class ObjectView(view.View):
     def halve(self):
         """Halve the period."""
         self._scale(0.5)
+
+    def release(self):
+        """Take the fixed period back: the table's holds again, else the best that is found."""
+        self.selection.release_period()
 
     def candidates(self):
         """Return the likely periods of what is shown of the object, as `periods.candidates`."""
@@ -168,7 +171,7 @@ class ObjectView(view.View):
             handles, names = folded.get_legend_handles_labels()
             if self._bands:
                 once = dict(zip(names, handles, strict=True))
-                folded.legend(once.values(), once.keys(), fontsize="small")
+                folded.legend(once.values(), once.keys(), loc="upper right", fontsize="small")
         if self.image:
             self._draw_image(figure, next(axes))
 
@@ -194,15 +197,19 @@ class ObjectView(view.View):
         """Return the row of widgets that change the period."""
         self._period = labelled(ipywidgets.FloatText, "period [d]", 200, step=None)
         self._period.observe(self._typed_period, "value")
-        half, twice = (
+        half, twice, own = (
             ipywidgets.Button(description=text, tooltip=about, layout={"width": "44px"})
-            for text, about in (("×½", "half the period (key h)"), ("×2", "twice (key d)"))
-        )
+            for text, about in (
+                ("×½", "half the period (key h)"), ("×2", "twice (key d)"),
+                ("own", "the object's own period: the table's, else that found (key =)"),
+            )
+        )  # fmt: skip
         half.on_click(self._guard(self.halve))
         twice.on_click(self._guard(self.double))
+        own.on_click(self._guard(self.release))
         self.tuner = Tuner(label="fine tuning", min=-N_CYCLES, max=N_CYCLES)
         self.tuner.observe(self._tuned, "value")
-        return in_row(self._period, half, twice, self.tuner)
+        return in_row(self._period, half, twice, own, self.tuner)
 
     def _setting(self, control, name):
         """Tie a control and a trait of this view; a value that is refused is put back."""
@@ -432,7 +439,12 @@ class ObjectView(view.View):
 
     @traitlets.observe("period")
     def _on_period(self, change):
-        if not self._quiet and change.new is not None:
+        if self._quiet:
+            return
+        if change.new is None:
+            self.release()
+            self._on_periods()
+        else:
             self.selection.fix_period(change.new)
 
     @view.reported

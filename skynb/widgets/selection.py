@@ -102,9 +102,7 @@ class Selection(traitlets.HasTraits):
 
     def choose_rows(self, rows, *, how="replace"):
         """Choose objects by their positions in ``index``, as `choose` does."""
-        rows = np.unique(np.asarray(rows, dtype=int))
-        if len(rows) and not (rows[0] >= 0 and rows[-1] < len(self.index)):
-            raise ValueError(f"rows {rows[0]} to {rows[-1]}; there are {len(self.index)} objects")
+        rows = self._within(rows)
         ways = {
             "replace": lambda: rows,
             "add": lambda: np.union1d(self.rows, rows),
@@ -124,6 +122,10 @@ class Selection(traitlets.HasTraits):
         if not (period is not None and np.isfinite(period) and period > 0):
             raise ValueError(f"period is {period}; give a positive number of days")
         self.periods = {**self.periods, self.focus: float(period)}
+
+    def release_period(self):
+        """Take the fixed period of the object that is looked at back."""
+        self.periods = {row: fixed for row, fixed in self.periods.items() if row != self.focus}
 
     def clear(self):
         """Choose nothing."""
@@ -159,12 +161,15 @@ class Selection(traitlets.HasTraits):
         """Choose the ids that `save` wrote; ValueError if the file holds something else."""
         try:
             ids = json.loads(Path(path).expanduser().read_text(encoding="utf-8"))["object_id"]
-        except (json.JSONDecodeError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError):
             raise ValueError(f"{path} holds no selection; save one with Selection.save") from None
         self.choose(ids)
 
     def _positions(self, ids):
-        ids = pd.Index(ids)
+        try:
+            ids = pd.Index(ids)
+        except TypeError:
+            raise ValueError(f"ids are {ids!r}; give a list of them") from None
         rows = self.index.get_indexer(ids) if len(ids) else np.empty(0, int)
         missing = ids[rows < 0].tolist()
         if missing:
@@ -179,6 +184,61 @@ class Selection(traitlets.HasTraits):
             self.rows = rows
             self.n_undo, self.n_redo = len(self._undo), len(self._redo)
 
+    def _within(self, rows):
+        rows = np.unique(np.asarray(rows, dtype=int))
+        if len(rows) and not (rows[0] >= 0 and rows[-1] < len(self.index)):
+            raise ValueError(f"rows {rows[0]} to {rows[-1]}; there are {len(self.index)} objects")
+        return rows
+
+    @traitlets.validate("rows")
+    def _check_rows(self, proposal):
+        return self._within(proposal["value"])
+
+    @traitlets.validate("focus")
+    def _check_focus(self, proposal):
+        return checked_row("focus", proposal["value"], self.index)
+
+    @traitlets.validate("clip")
+    def _check_clip(self, proposal):
+        return checked_clip(proposal["value"])
+
     @traitlets.observe("focus")
     def _leave(self, _):
         self.points, self.hovered, self.pairs = (), None, np.empty((0, 2), int)
+
+
+def bus_of(lcs, selection):
+    """Return the selection, a new one if None; ValueError if it or the light curves are none."""
+    if "lightcurve" not in getattr(lcs, "columns", ()):
+        raise ValueError(
+            f"lcs is a {type(lcs).__name__} without a column 'lightcurve'; give what"
+            " lightcurves.read or lightcurves.open returns"
+        )
+    selection = Selection(lcs) if selection is None else selection
+    if not selection.index.equals(lcs.index):
+        raise ValueError("selection is of another table; make it with widgets.Selection(lcs)")
+    return selection
+
+
+def check_rows(what, given, lcs):
+    """ValueError if a table given beside the light curves has other rows than they."""
+    index = getattr(given, "index", None)
+    if len(given) != len(lcs) or (isinstance(index, pd.Index) and not index.equals(lcs.index)):
+        raise ValueError(
+            f"{what} of {len(given)} objects, but {len(lcs)} light curves, or in another"
+            " order; give one row for each, with the same index"
+        )
+
+
+def checked_row(what, row, objects):
+    """Return the position of an object, or None; ValueError if there is none there."""
+    if row is not None and not 0 <= row < len(objects):
+        raise ValueError(f"{what} is {row}; there are {len(objects)} objects, from 0")
+    return row
+
+
+def checked_clip(clip):
+    """Return how many sigmas are kept; ValueError if it is no number for that."""
+    if not (np.isfinite(clip) and clip >= 0):
+        raise ValueError(f"clip is {clip}; give a number of sigmas, 0: none are left out")
+    return clip

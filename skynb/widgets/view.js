@@ -43,12 +43,18 @@ async function render({ model, el }) {
   model.on("change:description", describe);
   el.classList.add("skynb-view");
   el.setAttribute("role", "group");
-  el.dataset.lmSuppressShortcuts = "true";
   el.tabIndex = 0;
-  // JupyterLab asks the element that has the focus first, and its keys delete and cut cells.
-  el.addEventListener("focusin", (event) => {
-    event.target.dataset.lmSuppressShortcuts = "true";
-  });
+  // JupyterLab's plain keys delete and cut cells; those with Ctrl, as to save, stay its own. It
+  // listens on the document and asks the element that has the focus first.
+  const shield = (event) => {
+    if (!el.contains(event.target)) return;
+    const other = event.ctrlKey || event.metaKey || event.altKey;
+    for (const each of [el, event.target]) {
+      if (other) delete each.dataset.lmSuppressShortcuts;
+      else each.dataset.lmSuppressShortcuts = "true";
+    }
+  };
+  window.addEventListener("keydown", shield, true);
   el.addEventListener("keydown", (event) => {
     const typing = event.target.matches("input:not([type=checkbox]), textarea, select, [contenteditable]");
     const other = event.ctrlKey || event.metaKey || event.altKey;
@@ -63,6 +69,7 @@ async function render({ model, el }) {
     await bokeh(model);
     await refreshed(model);
   } catch {
+    window.removeEventListener("keydown", shield, true);
     el.textContent = "This explorer has no kernel: run its cell again.";
     return;
   }
@@ -73,6 +80,7 @@ async function render({ model, el }) {
   el.append(view.el);
   tell("after-attach");
   return () => {
+    window.removeEventListener("keydown", shield, true);
     tell("before-detach");
     view.remove();
   };

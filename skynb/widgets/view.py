@@ -41,7 +41,7 @@ class View(anywidget.AnyWidget):
     hotkeys = traitlets.List(traitlets.Unicode()).tag(sync=True)
     child = traitlets.Instance(ipywidgets.Widget).tag(sync=True, **ipywidgets.widget_serialization)
     message = traitlets.Unicode()
-    _still_size = (9.6, 3.2)
+    _still_size, _shared = (9.6, 3.2), False
 
     def __init__(self, *children, **traits):
         self._said = ipywidgets.HTML()
@@ -61,7 +61,11 @@ class View(anywidget.AnyWidget):
 
     def revive(self):
         """Return the line of Python that makes this explorer anew."""
-        return f"widgets.{type(self).__name__}(lcs)"
+        return self._line()
+
+    def _line(self, *given):
+        given = ["lcs", *given, *["selection=selection"] * self._shared]
+        return f"widgets.{type(self).__name__}({', '.join(given)})"
 
     def still(self):
         """Return a picture of the present state, as bytes of a PNG file."""
@@ -100,12 +104,14 @@ class View(anywidget.AnyWidget):
         data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
         still = base64.b64encode(self.still()).decode()
         line = html.escape(self.revive())
-        about = html.escape(f"{self.name}: {self.description}")
-        data["text/plain"] = f"{self.name}: {self.description}; {self.revive()} revives it"
+        text = f"{self.name}: {self.description.rstrip('.')}"
+        about = html.escape(text)
+        data["text/plain"] = f"{text}; its cell, or a line like {self.revive()}, revives it"
         data["text/html"] = (
             f'<figure style="margin: 0"><img alt="{about}" style="max-width: 100%"'
             f' src="data:image/png;base64,{still}"><figcaption>A still of the {about}.'
-            f" Run <code>{line}</code> to revive it.</figcaption></figure>"
+            f" To revive it run its cell again, or a line like <code>{line}</code>.</figcaption>"
+            "</figure>"
         )
         return data, metadata
 

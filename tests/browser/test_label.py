@@ -136,4 +136,4 @@ def test_without_a_kernel_a_still(lab):
     still = lab.page.get_by_alt_text("Labeler: Object")
     still.wait_for()
     assert still.evaluate("image => image.naturalWidth") > 300
-    assert lab.page.get_by_text("path='night.csv') to revive it.").is_visible()
+    assert lab.page.get_by_text("night.csv').").is_visible()

@@ -160,7 +160,7 @@ def test_the_pointer_bands_and_other_objects(lab, screenshots):
     go.fill("lonely")
     go.press("Enter")
     status.get_by_text("1 observation in").wait_for()
-    view.get_by_text("no period in 1 observations").wait_for()
+    view.get_by_text("no period in 1 observation over").wait_for()
     view.focus()
     press("d")
     view.get_by_role("alert").get_by_text("no period is known; type one").wait_for()

@@ -50,6 +50,16 @@ def test_comes_up_takes_keys_and_says_what_is_wrong(lab, screenshots):
     view.locator("input").fill("7")
     lab.page.keyboard.press("a")
     assert lab.python("square.n.value") in (5, 7)
+    view.locator("input").press("Control+s")
+    lab.page.wait_for_function("() => !document.querySelector('.jp-mod-dirty')")
+    view.focus()
+    lab.page.keyboard.press("a")
+    lab.until("square.n.value > 5", True)
+    assert lab.page.locator(".jp-mod-dirty").count() == 1
+    lab.page.keyboard.press("Control+s")
+    lab.page.wait_for_function("() => !document.querySelector('.jp-mod-dirty')")
+    lab.page.keyboard.press("x")  # which cuts the cell where JupyterLab hears of it
+    alert.wait_for()
     assert lab.violations() == []
     view.screenshot(path=screenshots / "view.png")
 
@@ -71,4 +81,6 @@ def test_after_a_reload_it_is_there_again_and_without_a_kernel_a_still(lab):
     still = lab.page.get_by_alt_text("Square: three squares")
     still.wait_for()
     assert still.evaluate("image => image.naturalWidth") > 300
-    assert lab.page.get_by_text("Run widgets.Square(lcs) to revive it.").is_visible()
+    assert lab.page.get_by_text(
+        "run its cell again, or a line like widgets.Square(lcs)."
+    ).is_visible()

@@ -1,8 +1,9 @@
 import numpy as np
+import pandas as pd
 import pytest
 
 from skynb import lightcurves, simulate
-from skynb.widgets import Explorer, Selection, explorer
+from skynb.widgets import Explorer, Labeler, LightCurveExplorer, MapExplorer, Selection, explorer
 
 
 @pytest.fixture
@@ -65,8 +66,20 @@ def test_more_objects_than_a_map_is_computed_of(lcs, tmp_path, monkeypatch):
 def test_bad_input(lcs, tmp_path):
     with pytest.raises(ValueError, match="expected an embedding of shape"):
         Explorer(lcs, np.zeros((3, 2)), path=tmp_path / "labels.csv", progress=False)
-    with pytest.raises(ValueError, match=r"other objects|another table"):
+    with pytest.raises(ValueError, match="another table"):
         Explorer(lcs, selection=Selection(["x"]), progress=False)
+
+
+def test_the_line_that_revives_it(whole, tmp_path):
+    assert whole.revive().startswith("widgets.Explorer(lcs, classes=['EA', ")
+    assert f"path='{tmp_path.resolve() / 'labels.csv'}'" in whole.revive()
+
+
+@pytest.mark.parametrize("lcs", ["a.parquet", None, pd.DataFrame({"mjd": [1.0]})])
+@pytest.mark.parametrize("cls", [Explorer, LightCurveExplorer, Labeler, MapExplorer])
+def test_what_is_no_table_of_light_curves(cls, lcs):
+    with pytest.raises(ValueError, match=r"without a column 'lightcurve'; .* lightcurves.open"):
+        cls(lcs)
 
 
 def test_leaves_the_bus(whole):

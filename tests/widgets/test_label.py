@@ -19,7 +19,7 @@ def make(one_band_lcs, path):
     """A function that makes a Labeler on the same log, without its light curve."""
 
     def make(lcs=one_band_lcs, classes=None, **options):
-        return Labeler(lcs, classes, path=path, **{"curve": False} | options)
+        return Labeler(lcs, classes, **{"curve": False, "path": path} | options)
 
     return make
 
@@ -214,13 +214,21 @@ def test_whole_numbers_as_ids(make, one_band_lcs, path):
 
 
 def test_everything_decided(make, one_band_lcs):
-    labeler = make(one_band_lcs[:3])
+    labeler = make(one_band_lcs[:3], ["EW", "EA"])
     press(labeler, "1", "1", "1")
     assert "Nothing is left to decide." in labeler.description
     assert labeler.message == ""
-    labeler.selection.focus = 0
+    for one in (labeler, make(one_band_lcs[:3], ["EW", "EA"])):
+        press(one, "2", "s")
+        assert "nothing is left to decide" in one.message
+        assert one.labels.tolist() == ["EW"] * 3
+    other = (labeler.selection.focus + 1) % 3
+    labeler.selection.focus = other
     press(labeler, "2")
-    assert labeler.labels.loc[one_band_lcs.index[0]] == "EW"
+    assert labeler.labels.loc[one_band_lcs.index[other]] == "EA"
+    press(labeler, "u", "u", "2")
+    assert "nothing" not in labeler.message
+    assert sorted(labeler.labels) == ["EA", "EW", "EW"]
 
 
 def test_small_and_odd_tables(make, one_band_lcs):
@@ -267,6 +275,8 @@ def test_bad_input(make, path, one_band_lcs):
         make(features=np.zeros((20, 2)))
     with pytest.raises(ValueError, match="classes are"):
         make(classes=[])
+    with pytest.raises(ValueError, match="classes are 'EW'; give a list"):
+        make(classes="EW")
     with pytest.raises(ValueError, match="no class 'Mira'"):
         make(wanted=["Mira"])
     path.write_text("x,y\n")
@@ -291,8 +301,10 @@ def test_a_log_that_cannot_be_written_stops_there(make, path):
     assert seen(labeler) == at
 
 
-def test_the_still_and_the_line_that_revives_it(make, path):
-    labeler = make(curve=True)
+def test_the_still_and_the_line_that_revives_it(make, path, monkeypatch):
+    monkeypatch.chdir(path.parent)
+    labeler = make(curve=True, path=path.name)
+    monkeypatch.chdir("/")
     press(labeler, "1")
     data, _ = labeler._repr_mimebundle_()
     assert "Labeler: Object" in data["text/html"]

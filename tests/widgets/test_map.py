@@ -74,12 +74,16 @@ def test_the_way_of_choosing(explorer):
 
 def test_the_four_fields_are_a_box(explorer):
     for field, value in zip(explorer._range, (1, 2, 0, 0.5), strict=True):
-        field.value = value
+        field.value = str(value)
     explorer.press("Enter")
     assert explorer.selection.rows.tolist() == [3, 6]
-    explorer._range[0].value = 7
+    explorer._range[0].value = "7"
     explorer.press("Enter")
     assert "a range from 7.0 to 2.0" in explorer.message
+    for text in ("", "x"):
+        explorer._range[0].value = text
+        explorer.press("Enter")
+        assert explorer.message == f"'x from' is {text!r}; give a number"
     assert explorer.selection.rows.tolist() == [3, 6]
 
 
@@ -281,13 +285,37 @@ def test_what_does_not_fit_is_refused(one_band_lcs, xy):
         MapExplorer(one_band_lcs, xy, labels=["EW"])
     with pytest.raises(ValueError, match=r"expected 21 rows of features.* got 2"):
         MapExplorer(one_band_lcs, xy, features=pd.DataFrame({"a": [1, 2]}))
-    with pytest.raises(ValueError, match="the selection is of other objects"):
+    with pytest.raises(ValueError, match="selection is of another table"):
         MapExplorer(one_band_lcs, xy, selection=Selection([1, 2]))
+
+
+@pytest.mark.parametrize("what", ["embedding", "labels", "features"])
+def test_tables_of_another_order_are_refused(one_band_lcs, xy, what):
+    index = one_band_lcs.index
+    given = {
+        "embedding": pd.DataFrame(xy, index),
+        "labels": pd.Series("EW", index),
+        "features": pd.DataFrame({"a": np.arange(21)}, index),
+    }
+    MapExplorer(one_band_lcs, **given)
+    for other in (given[what][::-1], given[what].reset_index(drop=True)):
+        with pytest.raises(ValueError, match=f"{what} of 21 objects, but 21 .* another order"):
+            MapExplorer(one_band_lcs, **given | {what: other})
+
+
+def test_nothing_is_under_the_pointer_out_of_the_table(explorer):
+    explorer.under = 3
+    with pytest.raises(ValueError, match="under is 21; there are 21 objects"):
+        explorer.under = 21
+    assert explorer.under == 3
 
 
 def test_a_still_and_the_line_that_revives_it(explorer):
     bundle, _ = explorer._repr_mimebundle_()
+    assert "run its cell again, or a line like" in bundle["text/html"]
     assert "widgets.MapExplorer(lcs, embedding)" in bundle["text/html"]
+    shared = MapExplorer(explorer.lcs, selection=explorer.selection)
+    assert shared.revive() == "widgets.MapExplorer(lcs, selection=selection)"
     assert "map of 21 objects coloured by class" in bundle["text/html"]
 
 

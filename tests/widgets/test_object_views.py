@@ -6,6 +6,7 @@ import threading
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 from skynb import dmdt, lightcurves, plots
 from skynb.widgets import DmDtExplorer, LightCurveExplorer, Selection, object_view
@@ -334,7 +335,7 @@ def test_bad_input(cls, few):
     explorer._went.value = "lonely"
     assert (explorer.message, explorer.selection.focus) == ("", 2)
     assert "1 observation in V" in explorer.description
-    with pytest.raises(ValueError, match="no period in 1 observations"):
+    with pytest.raises(ValueError, match="no period in 1 observation over"):
         explorer.candidates()
     explorer.cells = [(11, 15)]
     assert "no pair" in explorer._status.value
@@ -381,6 +382,37 @@ def test_the_still_and_the_line_that_revives(cls, few):
     assert "data:image/png;base64," in data["text/html"]
     assert f"widgets.{cls.__name__}(lcs)" in data["text/html"]
     assert explorer.period is not None  # a still does not wait for the object to rest
+
+
+@pytest.mark.parametrize("cls", EXPLORERS)
+def test_a_fixed_period_is_taken_back(cls, few):
+    explorer = cls(few.assign(period=[0.3712, np.nan, np.nan]))
+    for back in (lambda: setattr(explorer, "period", None), lambda: explorer.keys_["="]()):
+        explorer.period = 0.5
+        back()
+        assert explorer.period == explorer._period.value == 0.3712
+        assert explorer.selection.periods == {}
+        assert "period 0.3712 d, from the table" in explorer.description
+    explorer.period = None  # where none is fixed
+    assert explorer.period == 0.3712
+    explorer.next()
+    explorer.period = 0.7
+    explorer.period = None
+    assert (explorer.period, explorer.selection.periods) == (None, {})
+
+
+def test_a_refused_clip_changes_nothing(few):
+    explorer = LightCurveExplorer(few)
+    for clip in (-1, np.nan):
+        with pytest.raises(ValueError, match="give a number of sigmas"):
+            explorer.clip = clip
+    assert explorer.clip == explorer.selection.clip == explorer._clip.value == 0
+
+
+def test_a_still_is_drawn_without_a_warning(few):
+    explorer = LightCurveExplorer(few)
+    explorer.draw(figure := Figure())
+    assert figure.axes[1].get_legend()._loc_real == 1  # upper right
 
 
 def test_two_threads_do_not_silence_each_other(few):

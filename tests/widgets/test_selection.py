@@ -82,6 +82,33 @@ def test_fixes_the_period_of_the_object_in_view(chosen):
     assert chosen.periods == {0: 0.5, 2: 2.0}
 
 
+def test_takes_a_fixed_period_back(chosen):
+    chosen.fix_period(0.5)
+    chosen.look_at("c")
+    chosen.fix_period(2)
+    chosen.release_period()
+    chosen.release_period()
+    assert chosen.periods == {0: 0.5}
+
+
+@pytest.mark.parametrize("focus", [4, 99, -1])
+def test_nothing_changes_by_a_position_out_of_the_table(chosen, focus):
+    seen = []
+    chosen.observe(seen.append)
+    with pytest.raises(ValueError, match=f"focus is {focus}; there are 4 objects"):
+        chosen.focus = focus
+    with pytest.raises(ValueError, match="there are 4 objects"):
+        chosen.rows = [1, focus]
+    assert (chosen.focus, chosen.rows.tolist(), seen) == (0, [], [])
+
+
+@pytest.mark.parametrize("clip", [-1, np.nan, np.inf])
+def test_no_clipping_at_less_than_nothing(chosen, clip):
+    with pytest.raises(ValueError, match="give a number of sigmas"):
+        chosen.clip = clip
+    assert chosen.clip == 0
+
+
 def test_gives_a_table(chosen, one_band_lcs):
     chosen.choose(["b"])
     assert chosen.to_frame().index.tolist() == ["b"]
@@ -118,7 +145,15 @@ def test_a_file_of_something_else(chosen, tmp_path, text):
         chosen.load(tmp_path / "x.json")
 
 
+def test_a_binary_file(chosen, tmp_path):
+    (tmp_path / "x.json").write_bytes(bytes(range(256)))
+    with pytest.raises(ValueError, match="holds no selection; save one"):
+        chosen.load(tmp_path / "x.json")
+
+
 def test_bad_input(chosen):
+    with pytest.raises(ValueError, match="ids are 'text'; give a list of them"):
+        chosen.choose("text")
     with pytest.raises(ValueError, match="no object 'y' and 1 more among 4"):
         chosen.choose(["a", "y", "z"])
     with pytest.raises(ValueError, match="no object 'z' among 4"):
