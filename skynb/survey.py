@@ -104,12 +104,15 @@ def open(path, *, columns=None):
         ) from None
 
 
-def apply(catalogue, *measures, keep=(), band=None):
+def apply(catalogue, *measures, keep=(), band=None, **named):
     """Return a catalogue of what was measured of each object, lazily: nothing is computed yet.
 
-    Row for row it is what the measures say of the light curves on a single machine. Every partition
-    goes through the door of `skynb.lightcurves`; of an object without a usable observation all is
-    missing.
+    Row for row it is what the measures say of the light curves on a single machine, to the last
+    digit or two of a period search. Every partition goes through the door of `skynb.lightcurves`;
+    of an object without a usable observation all is missing. Two measures may have columns of the
+    same name if one of them is given a name::
+
+        survey.apply(lcs, dmdt.images, features.extract, period=periods.search)  # period_power
 
     Parameters
     ----------
@@ -125,7 +128,10 @@ def apply(catalogue, *measures, keep=(), band=None):
     keep : sequence of str
         Columns to keep besides ``object_id`` and the position.
     band : str, optional
-        Measure only the observations in this band. Not for classifiers, which choose by themselves.
+        Measure only the observations in this band; all is missing where an object has none in it.
+        Not for classifiers, which choose by themselves.
+    **named
+        Measures as above, under a name that goes before each of their columns: ``NAME_COLUMN``.
 
     Raises
     ------
@@ -141,18 +147,23 @@ def apply(catalogue, *measures, keep=(), band=None):
             f"the catalogue has no column {', '.join(missing)}, only {', '.join(have)}; rename "
             "yours, by catalogue.rename or catalogue.map_partitions"
         )
-    if not measures:
+    if not measures and not named:
         raise ValueError("nothing to measure; give functions of light curves, or models")
     steps = [
-        _Judge(each) if hasattr(each, "recipe_") or isinstance(each, str | Path)
-        else _Function(each, band)
-        for each in measures
+        _Judge(each, prefix) if hasattr(each, "recipe_") or isinstance(each, str | Path)
+        else _Function(each, band, prefix)
+        for prefix, each in [*(("", each) for each in measures),
+                             *((f"{name}_", each) for name, each in named.items())]
     ]  # fmt: skip
-    names = [*keep, *(name for step in steps for name in step.empty)]
+    tables = [_typed(step.empty).add_prefix(step.prefix) for step in steps]
+    names = [*keep, *(name for table in tables for name in table)]
     twice = [name for name in names if names.count(name) > 1]
     if twice:
-        raise ValueError(f"column {twice[0]!r} comes twice; rename one, or measure it separately")
-    meta = pd.concat([catalogue.meta[keep], *(_typed(step.empty) for step in steps)], axis=1)
+        raise ValueError(
+            f"column {twice[0]!r} comes twice; name a measure, as in apply(lcs, features.extract, "
+            "period=periods.search), and its columns begin with period_"
+        )
+    meta = pd.concat([catalogue.meta[keep], *tables], axis=1)
     meta.index = catalogue.meta.index
     return catalogue[[*keep, "lightcurve"]].map_partitions(_partition, steps, keep, meta=meta)
 
@@ -169,7 +180,7 @@ def _partition(part, steps, keep):
     try:
         curves = part[["object_id", "lightcurve"]]
         lcs = _cleaned(curves)
-        measured = [_typed(step(curves, lcs)) for step in steps]
+        measured = [_typed(step(curves, lcs)).add_prefix(step.prefix) for step in steps]
     finally:
         numba.set_num_threads(n_threads)
     return pd.concat([part[keep], *(each.set_axis(part.index) for each in measured)], axis=1)
@@ -192,25 +203,27 @@ class _Step:
     ----------
     empty : DataFrame
         Its table without a row, from one curve that everything can be measured of.
+    prefix : str
+        What goes before the names of its columns in the catalogue.
     """
 
-    def __init__(self, band):
+    def __init__(self, band, prefix):
         mjd, mag = np.arange(12.0), np.tile([15.0, 16.0, 15.2], 4)
         probe = {"object_id": 0, "mjd": mjd, "mag": mag, "magerr": 0.1, "band": band or "r"}
         probe = lightcurves.from_flat(pd.DataFrame(probe)).reset_index()
-        self.band, self.empty = band, None
+        self.band, self.prefix, self.empty = band, prefix, None
         self.empty = self(probe, lightcurves.clean(probe)).iloc[:0]
 
     def __dask_tokenize__(self):
         from dask.base import normalize_token
 
-        return normalize_token((type(self).__name__, self.token, self.band))
+        return normalize_token((type(self).__name__, self.token, self.band, self.prefix))
 
 
 class _Function(_Step):
     """A function of light curves."""
 
-    def __init__(self, function, band):
+    def __init__(self, function, band, prefix):
         if not callable(function):
             raise ValueError(
                 f"{function!r} measures nothing; give functions such as features.extract, "
@@ -219,7 +232,7 @@ class _Function(_Step):
         self.function = self.token = function
         if "progress" in inspect.signature(function).parameters:
             self.function = functools.partial(function, progress=False)
-        super().__init__(band)
+        super().__init__(band, prefix)
 
     def __call__(self, curves, lcs):
         """Return the table of a partition's objects, in their order."""
@@ -244,7 +257,7 @@ class _Function(_Step):
 class _Judge(_Step):
     """A classifier, or the path of one, which alone is then sent to the workers."""
 
-    def __init__(self, model):
+    def __init__(self, model, prefix):
         self.path, self.model = None, model
         if isinstance(model, str | Path):
             self.path = Path(model).expanduser().resolve()
@@ -253,7 +266,7 @@ class _Judge(_Step):
             self.token, self.model = _sha256(self.path), None
         else:
             self.token = json.dumps(asdict(model.recipe_), sort_keys=True)
-        super().__init__(None)
+        super().__init__(None, prefix)
 
     def __call__(self, curves, lcs):
         """Return what ``skynb predict`` says of a partition's objects, in their order."""
@@ -328,27 +341,34 @@ def write(catalogue, path, *, overwrite=False, progress=True):
     path : str or Path
         A folder that all workers see.
     overwrite : bool
-        Drop what is there, whole or begun.
+        Drop what is begun there, and what is whole once the new one is.
 
     Raises
     ------
     FileExistsError
         Another result, or something else, is there already.
+    ValueError
+        It is the catalogue that is read, or holds that.
     """
     path = Path(path).expanduser()
-    part, key = path.with_name(f".{path.name}.part"), _key(catalogue)
+    part, old = (path.with_name(f".{path.name}.{end}") for end in ("part", "old"))
+    source, key = catalogue.hc_structure.catalog_path, _key(catalogue)
+    if source is not None:
+        source = Path(str(source).removeprefix("file://")).resolve()
+        if {path.resolve(), part.resolve()} & {source, *source.parents}:
+            raise ValueError(f"{path} holds the catalogue that is read; choose another folder")
     if overwrite:
         for folder in (part, path):
             if folder.exists() and not {"skynb.json", "hats.properties"} & set(os.listdir(folder)):
                 raise FileExistsError(f"{folder} is no catalogue; choose another folder")
-            shutil.rmtree(folder, ignore_errors=True)
-    for folder in (path, part):
+        shutil.rmtree(part, ignore_errors=True)
+    for folder in () if overwrite else (path, part):
         if folder.exists() and _stored(folder) != key:
             begun = "the beginnings of " if folder == part else ""
             raise FileExistsError(
                 f"{folder} holds {begun}another result; choose another folder, or overwrite=True"
             )
-    if path.exists():
+    if path.exists() and not overwrite:
         return path
     part.mkdir(parents=True, exist_ok=True)
     with models.whole(part / "skynb.json") as file:
@@ -358,7 +378,11 @@ def write(catalogue, path, *, overwrite=False, progress=True):
             part, as_collection=False, resume=True, progress_bar=progress,
             catalog_name=path.name, write_table_kwargs={"compression_level": COMPRESSION_LEVEL},
         )  # fmt: skip
+    if path.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        os.replace(path, old)
     os.replace(part, path)
+    shutil.rmtree(old, ignore_errors=True)
     return path
 
 

@@ -242,6 +242,39 @@ def test_another_result_is_not_mixed_in(one_process, catalogue, lcs, tmp_path):
         survey.write(images, path, progress=False)
 
 
+def test_overwriting_loses_neither_the_catalogue_read_nor_the_old_result(
+    one_process, lcs, tmp_path, monkeypatch
+):
+    catalogue = catalogue_of(lcs, tmp_path / "lcs")
+    applied = survey.apply(catalogue, WITHOUT_PERIODS)
+    for path in (tmp_path / "lcs", tmp_path):
+        with pytest.raises(ValueError, match="holds the catalogue that is read; choose another"):
+            survey.write(applied, path, overwrite=True, progress=False)
+    assert len(survey.open(tmp_path / "lcs").compute(progress_bar=False)) == len(lcs)
+    path = survey.write(applied, tmp_path / "out", progress=False)
+    other = survey.apply(catalogue, dmdt.images)
+    with monkeypatch.context() as patched:
+        patched.setattr(type(other), "write_catalog", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            survey.write(other, path, overwrite=True, progress=False)
+    assert "amplitude" in survey.open(path).columns
+    survey.write(other, path, overwrite=True, progress=False)
+    assert "amplitude" not in survey.open(path).columns
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["lcs", "out"]
+
+
+def test_a_name_keeps_columns_apart(one_process, catalogue, lcs, tmp_path):
+    def power(lcs):
+        return np.arange(len(lcs))
+
+    with pytest.raises(ValueError, match="'power' comes twice; name a measure, as in apply"):
+        survey.apply(catalogue, power, periods.search)
+    table = measured(catalogue, tmp_path / "out", lcs, power, second=power)
+    assert table["power"].tolist() == table["second_power"].tolist()
+    both = survey.apply(catalogue, dmdt.images, features.extract, period=periods.search)
+    assert {"images", "power", "period_power"} <= set(both.columns)
+
+
 def test_a_catalogue_made_anew_is_another(one_process, lcs, tmp_path):
     for n in (21, 20):
         catalogue = survey.catalogue(lcs.iloc[:n], partition_rows=30)
