@@ -91,7 +91,10 @@ def parser() -> argparse.ArgumentParser:
     sweep.add_argument("--out", metavar="DIR", help="where everything goes (default: runs/FILE)")
     where = sweep.add_mutually_exclusive_group()
     where.add_argument(
-        "--workers", metavar="N", type=_count, help="processes on this machine (default: its cores)"
+        "--workers",
+        metavar="N",
+        type=_count(1),
+        help="processes on this machine (default: its cores)",
     )
     where.add_argument(
         "--scheduler", metavar="ADDRESS", help="a Dask scheduler, as tcp://HOST:8786"
@@ -103,7 +106,7 @@ def parser() -> argparse.ArgumentParser:
     which.add_argument("--rerun", action="store_true", help="repeat also what is done")
     which.add_argument("--only-failed", action="store_true", help="repeat only what failed")
     sweep.add_argument(
-        "--retry", metavar="N", type=_count, help="tries after a failed one (default: retries:)"
+        "--retry", metavar="N", type=_count(0), help="tries after a failed one (default: retries:)"
     )
 
     lint = add("lint", lint_notebooks, "check the form of notebooks")
@@ -241,7 +244,7 @@ def show_results(options) -> int:
 
     finished = workflows.load(options.folder)
     print(json.dumps(finished.results, indent=1, ensure_ascii=False))
-    return _fail(finished.failure, 1) if finished.status == "failed" else 0
+    return _fail(finished.failure, 1) if finished.error else 0
 
 
 def predict_file(options) -> int:
@@ -324,10 +327,17 @@ def _fail(reason, code) -> int:
     return code
 
 
-def _count(text) -> int:
-    if not text.isdigit():
-        raise argparse.ArgumentTypeError(f"expected a whole number, found {text!r}")
-    return int(text)
+def _count(least):
+    """Return what reads a whole number that is not below ``least``."""
+
+    def count(text) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(
+                f"expected a whole number, {least} or more, found {text!r}"
+            )
+        return int(text)
+
+    return count
 
 
 def _read_parameters(path) -> dict:

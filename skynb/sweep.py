@@ -54,6 +54,7 @@ THREADS = ("OMP", "OPENBLAS", "MKL", "NUMBA", "NUMEXPR", "TF_NUM_INTRAOP", "TF_N
 REFERENCE = r"\$\{([^/}]+)/?([^}]*)\}"
 LOAD, EXEC = "application/vnd.holoviews_load.v0+json", "application/vnd.holoviews_exec.v0+json"
 GENERATOR = "skynb sweep"
+QUIET = ("failed", "interrupted", "new")  # states whose reasons are not counted
 N_PICTURES = 24  # in an index; all are in the reports
 REFRESH = 20.0  # age at which the index of a sweep that goes on is written anew [s]
 
@@ -80,9 +81,10 @@ class Job:
     needs: tuple[str, ...] = ()
     takes: tuple[Path, ...] = ()
     key: dict = field(default_factory=dict)
+    repeats: int = 0  # the time stamp of results.json that are not to be kept [ns]
 
     def state(self) -> tuple[str, str]:
-        """Return ``done``, ``failed``, ``changed`` or ``new``, and why."""
+        """Return ``done``, ``failed``, ``interrupted``, ``changed`` or ``new``, and why."""
         try:
             before = workflows.load(self.folder)
         except (OSError, ValueError, TypeError):
@@ -94,11 +96,17 @@ class Job:
             changed = [name for name in names if now.get(name) != before.versions.get(name)]
         if changed:
             return "changed", f"another {', '.join(changed)}"
-        if before.status == "failed":
-            return "failed", before.error["message"]
+        if before.status != "done":
+            return before.status, before.error["message"]
         if not (before.path.is_file() and before.report.is_file()):
             return "changed", "its notebook or report is gone"
         return "done", "same notebook, parameters, data and versions"
+
+    def stamp(self) -> int:
+        """Return when the results of the run before were written [ns]; 0 if there are none."""
+        with contextlib.suppress(OSError):
+            return (self.folder / "results.json").stat().st_mtime_ns
+        return 0
 
 
 @dataclass(frozen=True)
@@ -545,19 +553,19 @@ def run(
         for job in plan.jobs:
             do, state, _ = chosen[job.name]
             if do == "run":
-                todo.append(job if retry is None else replace(job, retries=retry))
-            if state == "done" and do == "run":
-                (job.folder / "results.json").unlink()
+                retries = job.retries if retry is None else retry
+                todo.append(replace(job, retries=retries, repeats=job.stamp()))
             elif state == "done":
                 finished[job.name] = workflows.load(job.folder)
-        told = [(do, st, "" if st in ("failed", "new") else why) for do, st, why in chosen.values()]
+        told = [(do, st, "" if st in QUIET else why) for do, st, why in chosen.values()]
         for (do, state, why), count in Counter(told).items():
             tell(f"{do} {count} {state}{': ' if why else ''}{why}")
+        again = " without --rerun" if rerun else " without --only-failed" if only_failed else ""
         try:
             if todo:
                 with _client(workers, scheduler, len(todo)) as client:
                     tell(f"dashboard: {client.dashboard_link}")
-                    _carry_out(plan, todo, finished, client, tell)
+                    _carry_out(plan, todo, finished, client, tell, again)
         finally:
             index(plan, finished)
             junit(plan, finished)
@@ -601,7 +609,7 @@ def _client(workers, scheduler, n_jobs):
         yield client
 
 
-def _carry_out(plan, todo, finished, client, tell) -> None:
+def _carry_out(plan, todo, finished, client, tell, again) -> None:
     """Submit the jobs, take their runs as they end, and stop them all if interrupted."""
     from distributed import as_completed, wait
 
@@ -631,12 +639,12 @@ def _carry_out(plan, todo, finished, client, tell) -> None:
             wait(list(futures.values()), timeout=30)
         for job in todo:
             ended = futures[job.name].done() and _result(job, futures[job.name])
-            if job.name not in finished and ended:
-                finished[job.name] = ended
+            if job.name not in finished and (ended or job.state()[0] == "done"):
+                finished[job.name] = ended or workflows.load(job.folder)
         n_done = sum(one.status == "done" for one in finished.values())
         raise KeyboardInterrupt(
             f"interrupted: {n_done} of {len(plan.jobs)} runs are done in {plan.out};"
-            " the same command goes on from there"
+            f" the same command{again} goes on from there"
         ) from None
 
 
@@ -697,7 +705,7 @@ def _one(job, folder, sweep, needed) -> workflows.Run | None:
         host = socket.gethostname()
         reason = f"the worker on {host} has another skynb or other versions; install the same"
         return _not_run(job, "failed", reason)
-    if job.state()[0] == "done":
+    if job.state()[0] == "done" and job.stamp() != job.repeats:
         return workflows.load(job.folder)
     finished = None
     for _ in range(job.retries + 1):
@@ -738,7 +746,7 @@ def index(plan, finished) -> Path:
         shown = one or workflows.Run(job.folder, job.notebook.stem, "not run")
         report = shown.report.relative_to(plan.out).as_posix() if shown.report.is_file() else ""
         rows.append({"name": job.name, "run": shown, "report": report, "varied": job.varied})
-        if shown.status not in ("done", "not run"):
+        if shown.status not in ("done", "not run", "interrupted"):
             failures.append(rows[-1] | {"traceback": _traceback(shown)})
         if shown.cells and looks:
             looks -= 1
@@ -828,7 +836,7 @@ def junit(plan, finished) -> Path:
         one = finished.get(job.name)
         case = ElementTree.SubElement(suite, "testcase", classname=plan.name, name=job.name)
         case.set("time", str(one.seconds if one else 0))
-        if one is None or one.status == "blocked":
+        if one is None or one.status in ("blocked", "interrupted"):
             ElementTree.SubElement(case, "skipped", message=one.error["message"] if one else "")
         elif one.status != "done":
             bad = ElementTree.SubElement(case, "failure", message=_told(job, one))

@@ -265,7 +265,7 @@ def run(
         try:
             _execute(nb, finished, progress, folder, limits or {}, stop)
         except KeyboardInterrupt:
-            _blame(finished, "interrupted")
+            _blame(finished, "interrupted", "interrupted")
             raise KeyboardInterrupt(finished.failure) from None
         finally:
             _finish(finished, nb)
@@ -554,6 +554,7 @@ def _execute(nb, finished, progress, folder, limits, stop) -> None:
         seconds, megabytes = time.perf_counter() - began, memory.now / 1e6
         if stop is not None and stop.is_set():
             ended = ended or "interrupted"
+            finished.status = ended if ended == "interrupted" else "failed"
         elif seconds > limits.get("max_seconds", math.inf):
             ended = ended or _past("max_seconds", seconds, limits)
         elif megabytes > limits.get("max_memory_mb", math.inf):
@@ -644,7 +645,7 @@ def _finish(finished, nb) -> None:
         finished.results |= found["results"]
         finished.data |= {name: about.get("checksum") for name, about in found["data"].items()}
         simulated |= any(about.get("simulated") for about in found["data"].values())
-    finished.status = "failed" if finished.error else "done"
+    finished.status = finished.status if finished.error else "done"
     nb.metadata.skynb["run"] = finished.to_dict() | {
         "seconds": finished.seconds,
         "peak_memory_mb": finished.peak_memory_mb,
@@ -663,8 +664,8 @@ def _finish(finished, nb) -> None:
         _blame(finished, str(error))
 
 
-def _blame(finished, message) -> None:
-    finished.status, finished.error = "failed", finished.error or {"cell": None, "message": message}
+def _blame(finished, message, status="failed") -> None:
+    finished.status, finished.error = status, finished.error or {"cell": None, "message": message}
 
 
 def _record_html(results, data) -> str:

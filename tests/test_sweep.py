@@ -32,6 +32,7 @@ SUM = (
     "from pathlib import Path\nfrom skynb import workflows\n"
     "workflows.record(total=sum(int(Path(path).read_text()) for path in files))"
 )
+DONE = "same notebook, parameters, data and versions"
 FAULTS = """import ctypes, os, sys, time
 if name == "raises": raise ValueError("no good")
 if name == "exits": sys.exit(3)
@@ -481,9 +482,32 @@ def test_a_stop_is_clean(home, sent):
     assert err.count("\n") == 1
     assert leftovers(home) == []
     states = Counter(job.state() for job in sweep.read("s.yml").jobs)
-    assert states["done", "same notebook, parameters, data and versions"] >= 1
-    assert sum(count for (_, why), count in states.items() if "interrupted" in why) == 2
+    assert states["done", DONE] >= 1
+    assert sum(count for (state, _), count in states.items() if state == "interrupted") == 2
+    again = sweep.choose(sweep.read("s.yml"), only_failed=True)
+    assert [do for do, *_ in again.values()] == ["skip"] * 8
+    suite = ElementTree.parse("runs/s/junit.xml").getroot()
+    assert suite.get("failures") == "0"
+    assert len(suite.findall("testcase/skipped")) == 8 - states["done", DONE]
     assert "not run" in Path("runs/s/index.html").read_text()
+
+
+@pytest.mark.slow
+def test_a_stop_of_a_repetition_keeps_what_it_has_not_reached(home):
+    slow = WORK.replace("time.sleep(seconds)", "time.sleep(60 if Path('slow').exists() else 0)")
+    write("a.ipynb", PARAMETERS, "from pathlib import Path", slow)
+    made = plan("notebook: a.ipynb\ngrid: {n: [1, 2, 3, 4]}")
+    sweep.run(made, workers=2)
+    Path("slow").touch()
+    runner = start("--rerun")
+    wait_until(lambda: sum(not job.stamp() for job in made.jobs) == 2)
+    time.sleep(2)
+    runner.send_signal(signal.SIGINT)
+    _, err = runner.communicate(timeout=40)
+    n_done = sum(job.state() == ("done", DONE) for job in made.jobs)
+    assert n_done == 2
+    assert err.startswith("skynb: interrupted: 2 of 4 runs are done in ")
+    assert err.endswith("; the same command without --rerun goes on from there\n")
 
 
 @pytest.mark.slow

@@ -458,6 +458,7 @@ def test_a_run_can_be_stopped_from_another_thread_and_ends_its_children(home):
     threading.Timer(5, stop.set).start()
     finished = workflows.run(path, stop=stop, progress=False)
     assert finished.error["message"].endswith("interrupted")
+    assert finished.status == "interrupted"
     pid = int((finished.artifacts / "pid").read_text())
     assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == "zombie"
 
@@ -555,7 +556,7 @@ def test_a_stop_before_the_kernel_starts_is_no_success(home, monkeypatch):
     monkeypatch.setattr(workflows, "_execute", stopped)
     with pytest.raises(KeyboardInterrupt, match="a failed: interrupted; "):
         workflows.run(write(home / "a.ipynb", "1"))
-    assert workflows.load("runs/a").status == "failed"
+    assert workflows.load("runs/a").status == "interrupted"
 
 
 def on_a_mount(options, folder, *arguments):
