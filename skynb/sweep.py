@@ -54,6 +54,8 @@ THREADS = ("OMP", "OPENBLAS", "MKL", "NUMBA", "NUMEXPR", "TF_NUM_INTRAOP", "TF_N
 REFERENCE = r"\$\{([^/}]+)/?([^}]*)\}"
 LOAD, EXEC = "application/vnd.holoviews_load.v0+json", "application/vnd.holoviews_exec.v0+json"
 GENERATOR = "skynb sweep"
+FILES = re.compile(r"\.(parquet|csv|ecsv|fits|skynb)(\.gz)?$", re.I)
+MARK = "sweep.json"  # in the folder of all runs: whose they are
 QUIET = ("failed", "interrupted", "new")  # states whose reasons are not counted
 N_PICTURES = 24  # in an index; all are in the reports
 REFRESH = 20.0  # age at which the index of a sweep that goes on is written anew [s]
@@ -117,6 +119,7 @@ class Plan:
     folder: Path
     out: Path
     jobs: tuple[Job, ...]
+    file: Path | None = None
 
 
 # the plan
@@ -142,7 +145,7 @@ def read(path, *, out=None) -> Plan:
     path = Path(path)
     document = _document(path)
     out = Path(out or Path("runs", path.stem)).resolve()
-    faults, digests = [], {}
+    faults, digests = _taken(path.resolve(), out), {}
     steps = _steps(document, faults)
     done = {name: [] for name in steps}
     for name in _ordered(steps, faults):
@@ -167,7 +170,16 @@ def read(path, *, out=None) -> Plan:
         faults.append(f"{path} has no run; give it a notebook")
     if faults:
         raise SweepError(faults)
-    return Plan(path.stem, path.resolve().parent, out, tuple(jobs))
+    return Plan(path.stem, path.resolve().parent, out, tuple(jobs), path.resolve())
+
+
+def _taken(path, out) -> list[str]:
+    """Return what is wrong if another sweep file, which is still there, has its runs in ``out``."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        other = Path(json.loads((out / MARK).read_text(encoding="utf-8"))["file"])
+        if other != path and other.is_file():
+            return [f"{out} has the runs of {other}; choose another folder by --out"]
+    return []
 
 
 def _document(path) -> dict:
@@ -211,7 +223,7 @@ def _steps(document, faults) -> dict[str, dict]:
         if not isinstance(step, dict) or "notebook" not in step:
             faults.append(f"{_where(name)}there is no notebook; write notebook: NAME or PATH")
             step = steps[name] = {}
-        if name and not re.fullmatch(r"[\w.-]*\w", name):
+        if name and not re.fullmatch(r"[\w-]*\w", name):
             faults.append(f"step {name!r} names a folder; use letters, digits, - and _")
         for key in step:
             if key not in KEYS:
@@ -251,6 +263,7 @@ def _jobs(name, step, folder, out, done, digests, faults) -> list[Job]:
         known = about["parameters"]
         try:
             given = _given(known, step, row, notebook.stem)
+            _there(given, folder)
             values = {key: p.default for key, p in known.items()} | given
             own = {"notebook": notebook.stem} if len(notebooks) > 1 else {}
             own |= {key: values[key] for key in varied}
@@ -276,7 +289,7 @@ def _jobs(name, step, folder, out, done, digests, faults) -> list[Job]:
                         key=key | house(),
                     )
                 )
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, OSError) as error:
             faults.append(f"{_where(name)}{where}{error}")
     return jobs
 
@@ -343,12 +356,21 @@ def _rows(step, folder) -> list[tuple[str, dict]]:
         table = folder / runs
         if not table.is_file():
             raise FileNotFoundError(f"no table of runs {runs}; check the path")
-        with table.open(newline="", encoding="utf-8-sig") as lines:
-            reader = csv.DictReader(lines, skipinitialspace=True)
-            rows = [(f"{runs} line {reader.line_num}: ", row) for row in reader]
+        try:
+            with table.open(newline="", encoding="utf-8-sig") as lines:
+                reader = csv.DictReader(lines, skipinitialspace=True)
+                columns = reader.fieldnames or []
+                rows = [(f"{runs} line {reader.line_num}: ", row) for row in reader]
+        except UnicodeDecodeError:
+            raise ValueError(f"{runs} is not UTF-8; save it as UTF-8") from None
+        for key, count in Counter(columns).items():
+            if count > 1:
+                raise ValueError(f"{runs} has column {key} {count} times; rename or remove one")
+        if not rows:
+            raise ValueError(f"{runs} has no rows below its header; write one for each run")
         for where, row in rows:
             if None in row or None in row.values():
-                raise ValueError(f"{where}expected {len(reader.fieldnames)} values; quote commas")
+                raise ValueError(f"{where}expected {len(columns)} values; quote commas")
         runs = [{key: value for key, value in row.items() if value != ""} for _, row in rows]
         rows = list(zip((where for where, _ in rows), runs, strict=True))
     elif runs is None:
@@ -367,8 +389,11 @@ def _limits(step) -> dict:
         if key in step:
             found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([a-zA-Z]*)", str(step[key]))
             if not found or found[2] not in units or not float(found[1]) > 0:
-                example = list(units)[-1]
-                raise ValueError(f"{key} is {step[key]!r}; write a number, or as in 2 {example}")
+                *most, last = filter(None, units)
+                known = f"{', '.join(most)} or {last}"
+                raise ValueError(
+                    f"{key} is {step[key]!r}; write a number and {known}, as in 2 {last}"
+                )
             limits[limit] = float(found[1]) * units[found[2]]
     return limits
 
@@ -381,13 +406,26 @@ def _given(known, step, row, notebook) -> dict:
     given = {str(key): value for key, value in (fixed | row).items()}
     plain = {}
     for key, value in given.items():
-        if key in known and _reference(value):
+        if key in known and (found := _reference(value)):
+            if found[2].startswith("/") or ".." in Path(found[2]).parts:
+                raise ValueError(f"parameter {key} is {value!r}; name a file below its artifacts")
             continue
         if "${" in str(value):
             raise ValueError(f"parameter {key} is {value!r}; write ${{STEP/FILE}} and nothing else")
         text = key in known and isinstance(value, str)
         plain[key] = known[key].from_text(value) if text else value
     return given | workflows.check(known, plain, notebook)
+
+
+def _there(given, folder) -> None:
+    """Refuse parameters that name a file which is not there, be they ``dataset`` or end as one."""
+    for key, value in given.items():
+        for text in map(str, value if isinstance(value, list) else [value]):
+            named = FILES.search(text) or (key == "dataset" and "/" in text)
+            if not named or "://" in text or _reference(text):
+                continue
+            if not (folder / Path(text).expanduser()).exists():
+                raise FileNotFoundError(f"parameter {key}: no file {text}; check the path")
 
 
 def _reference(value):
@@ -549,6 +587,8 @@ def run(
         raise ValueError(f"{page} is not from a skynb sweep; move it, or choose another folder")
     with workflows.locked(plan.out), workflows.terminable():
         chosen = choose(plan, rerun=rerun, only_failed=only_failed)
+        if plan.file:
+            workflows.write(plan.out / MARK, json.dumps({"file": str(plan.file)}) + "\n")
         finished, todo = {}, []
         for job in plan.jobs:
             do, state, _ = chosen[job.name]

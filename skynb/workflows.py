@@ -444,9 +444,10 @@ def check(known, given, name) -> dict:
         If a value is neither number, string, list nor dict.
     """
     values = {}
+    if unknown := [key for key in given if key not in known]:
+        named = ", ".join(map(repr, unknown))
+        raise ValueError(f"{name} has no parameter {named}{choices(unknown[0], known)}")
     for key, value in given.items():
-        if key not in known:
-            raise ValueError(f"{name} has no parameter {key!r}{choices(key, known)}")
         value = _plain(key, os.fspath(value) if isinstance(value, os.PathLike) else value)
         if not known[key].accepts(value):
             listed = isinstance(value, str) and known[key].type.startswith("list")

@@ -163,6 +163,13 @@ def test_bad_usage_is_one_line_and_exits_2(capsys):
     assert refused(capsys).count("\n") == 1
 
 
+@pytest.mark.parametrize(("option", "least"), [("--workers", 1), ("--retry", 0)])
+def test_a_count_has_a_least(capsys, option, least):
+    said = refused(capsys, "sweep", "s.yml", option, str(least - 1))
+    assert f"{option}: expected a whole number, {least} or more, found '{least - 1}'" in said
+    assert cli.parser().parse_args(["sweep", "s.yml", option, str(least)])
+
+
 def test_an_interrupt_is_one_line_and_exits_1(monkeypatch, capsys):
     def interrupted(*_, **__):
         raise KeyboardInterrupt

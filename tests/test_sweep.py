@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import nbformat
@@ -177,14 +178,32 @@ def test_steps_follow_the_runs_they_need(home):
         ("notebook: a.ipynb\nruns: []", "runs is []; write a list of parameters, or a CSV"),
         ("notebook: a.ipynb\nruns: no.csv", "no table of runs no.csv; check the path"),
         ("notebook: a.ipynb\nruns: t.csv", "t.csv line 3: expected 1 values; quote commas"),
+        ("notebook: a.ipynb\nruns: twice.csv", "twice.csv has column n 2 times; rename or remove"),
+        ("notebook: a.ipynb\nruns: head.csv", "head.csv has no rows below its header; write one"),
+        ("notebook: a.ipynb\nruns: latin.csv", "latin.csv is not UTF-8; save it as UTF-8"),
+        ("notebook: a.ipynb\nruns: empty.csv", "empty.csv has no rows below its header"),
+        ("notebook: d.ipynb\nparameters: {dataset: no.parquet}", "parameter dataset: no file no.p"),
+        ("notebook: d.ipynb\nparameters: {dataset: sub/no}", "parameter dataset: no file sub/no"),
+        (
+            "notebook: a.ipynb\nparameters: {name: m.skynb}",
+            "parameter name: no file m.skynb; check",
+        ),
+        (
+            "notebook: sum.ipynb\ngrid: {files: [[t.csv, no.csv]]}",
+            "parameter files: no file no.csv",
+        ),
+        ("notebook: a.ipynb\nparameters: {m: 1, nn: 2}", "a has no parameter 'm', 'nn'; there are"),
         ("notebook: a.ipynb\nruns: [{n: x}]", "run 1: parameter n of a takes int, found 'x'"),
         ("notebook: a.ipynb\nruns: []\ngrid: {}", "there are both grid: and runs:; keep one"),
         ("notebook: gone.ipynb", "no notebook at "),
         ("notebook: lightcurvs", "no notebook named 'lightcurvs'; did you mean lightcurves?"),
         ("notebook: x*.ipynb", "no notebook matches x*.ipynb; check the pattern"),
         ("notebook: a.ipynb\ntimeot: 3", "there is no 'timeot'; did you mean timeout?"),
-        ("notebook: a.ipynb\ntimeout: soon", "timeout is 'soon'; write a number, or as in 2 h"),
-        ("notebook: a.ipynb\nmemory: -1", "memory is -1; write a number, or as in 2 GB"),
+        (
+            "notebook: a.ipynb\ntimeout: soon",
+            "timeout is 'soon'; write a number and s, min or h, as in 2 h",
+        ),
+        ("notebook: a.ipynb\nmemory: -1", "memory is -1; write a number and MB or GB, as in 2 GB"),
         ("notebook: a.ipynb\nretries: many", "retries is 'many'; write a whole number"),
         ("notebook: a.ipynb\nnotebook: b.ipynb", "s.yml has notebook 2 times; rename or remove"),
         ("grid: {n: [1]}", "there is no notebook; write notebook: NAME or PATH"),
@@ -193,6 +212,12 @@ def test_steps_follow_the_runs_they_need(home):
         ("steps: 3", "steps: takes names, each with a notebook"),
         ("steps: {}", "s.yml has no run; give it a notebook"),
         ("steps: {a/b: {notebook: a.ipynb}}", "step 'a/b' names a folder; use letters"),
+        ("steps: {index.html: {notebook: a.ipynb}}", "step 'index.html' names a folder; use lett"),
+        (
+            "steps: {x: {notebook: a.ipynb}, y: {notebook: one.ipynb, parameters: "
+            '{file: "${x/../../z}"}}}',
+            "step y: parameter file is '${x/../../z}'; name a file below its artifacts",
+        ),
         ("seed: 0\nsteps: {a: {notebook: a.ipynb}}", "beside steps: there is seed:; move it"),
         ("notebook: a.ipynb\nruns: [{n: 1}, {}]", "duplicate output: 2 runs would write into "),
         ("notebook: a.ipynb\ngrid: {n: [1, 1]}", "duplicate output: 2 runs would write into "),
@@ -223,6 +248,11 @@ def test_steps_follow_the_runs_they_need(home):
 )
 def test_a_fault_is_one_line_and_exits_2_before_any_kernel(home, capsys, text, fault):
     Path("t.csv").write_text("n\n1\n2,3\n")
+    Path("twice.csv").write_text("n,name,n\n1,a,2\n")
+    Path("head.csv").write_text("n\n")
+    Path("empty.csv").touch()
+    Path("latin.csv").write_bytes("name\n\xe9\n".encode("latin-1"))
+    write("d.ipynb", 'dataset: str = "simulated"')
     Path("sub").mkdir()
     write("sub/a.ipynb", PARAMETERS)
     found = faults(text)
@@ -432,6 +462,24 @@ def test_a_folder_of_ones_own_is_refused(home):
         sweep.run(made)
     with pytest.raises(OSError, match=r"no Dask scheduler answers at tcp://127\.0"):
         sweep.run(made, scheduler="tcp://127.0.0.1:1")
+
+
+def test_a_sweep_of_the_same_name_elsewhere_does_not_mix_in(home, capsys, monkeypatch):
+    made = plan("notebook: a.ipynb")
+    client = contextlib.nullcontext(SimpleNamespace(dashboard_link=""))
+    monkeypatch.setattr(sweep, "_client", lambda *_: client)
+    monkeypatch.setattr(sweep, "_carry_out", lambda *_: None)
+    sweep.run(made)
+    other = home / "other"
+    other.mkdir()
+    (other / "s.yml").write_text("notebook: ../a.ipynb")
+    assert cli.main(["sweep", "other/s.yml"]) == 2
+    assert capsys.readouterr().err == (
+        f"skynb: {made.out} has the runs of {home / 's.yml'}; choose another folder by --out\n"
+    )
+    assert sweep.read("other/s.yml", out="runs/t").jobs
+    Path("s.yml").unlink()
+    assert sweep.read("other/s.yml").jobs, "moved there"
 
 
 # stopped, at any moment
