@@ -18,7 +18,8 @@ each. Several notebooks stand under ``steps:``, each with a name. A parameter of
 ``${STEP/FILE}`` is the file that the step left among its artifacts, and ``${STEP}`` its folder:
 each run of that step gets one that follows it, or, where the parameter is a list, all go into one;
 what two steps both vary must agree. ``needs:`` names steps to wait for without taking a file.
-Paths are relative to the sweep's file, whose folder is also the kernels' current one.
+Paths are relative to the sweep's file, whose folder is also the kernels' current one. A parameter
+that ends as a file of light curves or a model, .csv or .skynb, names one that must be there.
 """
 
 from __future__ import annotations
@@ -133,7 +134,7 @@ def read(path, *, out=None) -> Plan:
     path : str or Path
         A YAML file, as in the module's example.
     out : str or Path, optional
-        The folder of all runs and their index (``runs/NAME``).
+        The folder of all runs and their index (``runs/NAME``); not that of another sweep file.
 
     Raises
     ------
@@ -569,7 +570,8 @@ def run(
     scheduler : str, optional
         Address of a Dask scheduler, whose workers see the same files and have the same skynb.
     rerun, only_failed : bool
-        Repeat also what is done; only what failed before.
+        Repeat also what is done, whose results stay until its run begins again; only what failed
+        before, not what was interrupted.
     retry : int, optional
         Tries after a failed one, instead of the plan's ``retries``.
     tell : callable
