@@ -178,13 +178,13 @@ class Lab:
         """Return the value of an expression in the notebook's kernel: plain data, by JSON."""
         source = f"__import__('json').dumps({expression}, default=list)"
         reply = self.kernel.execute_interactive(
-            "", user_expressions={"value": source}, silent=True, store_history=False, timeout=60,
+            "", user_expressions={"value": source}, silent=True, store_history=False, timeout=300,
             output_hook=lambda message: None,
         )["content"]["user_expressions"]["value"]  # fmt: skip
         assert reply["status"] == "ok", f"{expression}: {reply.get('evalue')}"
         return json.loads(eval(reply["data"]["text/plain"]))
 
-    def until(self, expression, expected, seconds=20):
+    def until(self, expression, expected, seconds=60):
         """Wait until an expression in the kernel, or a function here, has a value, or fail."""
         read = expression if callable(expression) else lambda: self.python(expression)
         deadline = time.monotonic() + seconds
@@ -217,7 +217,7 @@ class Lab:
         )
         self.kernel.load_connection_file()
         self.kernel.start_channels()
-        self.kernel.wait_for_ready(timeout=60)
+        self.kernel.wait_for_ready(timeout=120)
 
     def close(self):
         if self.kernel is not None:
