@@ -45,7 +45,8 @@ async function render({ model, el }) {
   el.setAttribute("role", "group");
   el.tabIndex = 0;
   // JupyterLab's plain keys delete and cut cells; those with Ctrl, as to save, stay its own. It
-  // listens on the document and asks the element that has the focus first.
+  // asks the element that has the focus, before a key gets here: so it is told at the focus, and
+  // again when Ctrl goes down and up.
   const shield = (event) => {
     if (!el.contains(event.target)) return;
     const other = event.ctrlKey || event.metaKey || event.altKey;
@@ -54,7 +55,11 @@ async function render({ model, el }) {
       else each.dataset.lmSuppressShortcuts = "true";
     }
   };
-  window.addEventListener("keydown", shield, true);
+  const told = ["focusin", "keydown", "keyup"];
+  for (const type of told) window.addEventListener(type, shield, true);
+  const unshield = () => {
+    for (const type of told) window.removeEventListener(type, shield, true);
+  };
   el.addEventListener("keydown", (event) => {
     const typing = event.target.matches("input:not([type=checkbox]), textarea, select, [contenteditable]");
     const other = event.ctrlKey || event.metaKey || event.altKey;
@@ -69,7 +74,7 @@ async function render({ model, el }) {
     await bokeh(model);
     await refreshed(model);
   } catch {
-    window.removeEventListener("keydown", shield, true);
+    unshield();
     el.textContent = "This explorer has no kernel: run its cell again.";
     return;
   }
@@ -80,7 +85,7 @@ async function render({ model, el }) {
   el.append(view.el);
   tell("after-attach");
   return () => {
-    window.removeEventListener("keydown", shield, true);
+    unshield();
     tell("before-detach");
     view.remove();
   };
