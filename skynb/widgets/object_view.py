@@ -197,8 +197,9 @@ class ObjectView(view.View):
         """Return the row of widgets that change the period."""
         self._period = labelled(ipywidgets.FloatText, "period [d]", 200, step=None)
         self._period.observe(self._typed_period, "value")
+        wide = {"width": "auto", "min_width": "44px"}
         half, twice, own = (
-            ipywidgets.Button(description=text, tooltip=about, layout={"width": "auto", "min_width": "44px"})
+            ipywidgets.Button(description=text, tooltip=about, layout=wide)
             for text, about in (
                 ("×½", "half the period (key h)"), ("×2", "twice (key d)"),
                 ("own", "the object's own period: the table's, else that found (key =)"),
