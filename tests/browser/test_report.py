@@ -143,7 +143,8 @@ def test_explorers_leave_stills_in_a_report(name, given, explorers, page, screen
         assert still.is_visible()
         assert still.evaluate("image => image.naturalWidth") > 300
         assert _has_content(Image.open(io.BytesIO(still.screenshot())))
-        assert page.get_by_text(re.compile(rf"^widgets\.{explorer}\(lcs")).is_visible()
+        line = page.locator("figcaption").get_by_text(re.compile(rf"^widgets\.{explorer}\(lcs"))
+        assert line.is_visible()
     text = page.locator("main").inner_text()
     assert "Traceback" not in text
     assert "A live widget" not in text
