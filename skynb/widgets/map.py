@@ -68,7 +68,7 @@ class MapExplorer(view.View):
     redo, ``c`` centre on the object that is looked at, ``w`` the whole map, ``n`` and ``p`` the
     next and previous page of light curves.
 
-    .. image:: ../../docs/MapExplorer.png
+    ![MapExplorer](../../docs/MapExplorer.png)
 
     Parameters
     ----------
