@@ -21,6 +21,7 @@ import json
 import os
 import re
 import shutil
+import time
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -374,10 +375,18 @@ def write(catalogue, path, *, overwrite=False, progress=True):
     with models.whole(part / "skynb.json") as file:
         file.write_text(json.dumps({"key": key, "skynb": __version__}))
     if not _finished(part):
-        catalogue.write_catalog(
-            part, as_collection=False, resume=True, progress_bar=progress,
-            catalog_name=path.name, write_table_kwargs={"compression_level": COMPRESSION_LEVEL},
-        )  # fmt: skip
+        for last in (False, False, True):
+            try:
+                catalogue.write_catalog(
+                    part, as_collection=False, resume=True, progress_bar=progress,
+                    catalog_name=path.name,
+                    write_table_kwargs={"compression_level": COMPRESSION_LEVEL},
+                )  # fmt: skip
+                break
+            except pa.ArrowInvalid:  # a partition that is being made again, its worker lost
+                if last:
+                    raise
+                time.sleep(5)
     if path.exists():
         shutil.rmtree(old, ignore_errors=True)
         os.replace(path, old)

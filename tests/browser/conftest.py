@@ -131,6 +131,10 @@ MARKED = """([figure, name]) => {
 }"""
 
 
+STARTED = """() => [...document.querySelectorAll(".jp-CodeCell .jp-InputPrompt")].every(
+    (prompt) => /\\[[*\\d]+\\]/.test(prompt.textContent))"""
+
+
 class Lab:
     """A JupyterLab on this machine, and a page of a browser that shows one notebook in it."""
 
@@ -151,6 +155,7 @@ class Lab:
         self._connect(path.name)
         self.page.get_by_role("menuitem", name="Run", exact=True).click()
         self.page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+        self.page.wait_for_function(STARTED)
         self.python("0")
         failed = self.page.locator(".jp-OutputArea-output[data-mime-type*=error]")
         assert failed.count() == 0, failed.first.inner_text()
