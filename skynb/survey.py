@@ -375,7 +375,7 @@ def write(catalogue, path, *, overwrite=False, progress=True):
     with models.whole(part / "skynb.json") as file:
         file.write_text(json.dumps({"key": key, "skynb": __version__}))
     if not _finished(part):
-        for last in (False, False, True):
+        for last in (False, True):
             try:
                 catalogue.write_catalog(
                     part, as_collection=False, resume=True, progress_bar=progress,
@@ -383,16 +383,30 @@ def write(catalogue, path, *, overwrite=False, progress=True):
                     write_table_kwargs={"compression_level": COMPRESSION_LEVEL},
                 )  # fmt: skip
                 break
-            except pa.ArrowInvalid:  # a partition that is being made again, its worker lost
+            except pa.ArrowInvalid:  # it read a partition that was being made again
                 if last:
                     raise
-                time.sleep(5)
-    if path.exists():
-        shutil.rmtree(old, ignore_errors=True)
-        os.replace(path, old)
+                _settle()
+        _settle()
     os.replace(part, path)
     shutil.rmtree(old, ignore_errors=True)
     return path
+
+
+def _settle():
+    """Wait until no worker makes a partition again whose first maker died; LSDB does not."""
+    from distributed import get_client
+
+    try:
+        client = get_client()
+    except ValueError:
+        return
+    while any(client.run(_n_writing).values()):
+        time.sleep(0.2)
+
+
+def _n_writing(dask_worker):
+    return sum("perform_write" in str(task.key) for task in dask_worker.state.executing)
 
 
 def _key(catalogue):
