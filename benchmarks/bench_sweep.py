@@ -18,7 +18,7 @@ from pathlib import Path
 import nbformat
 import psutil
 
-from skynb import sweep, workflows
+from skynb import plans, workflows
 
 ONE = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
 CELLS = (
@@ -69,7 +69,7 @@ def _clock(command, folder):
 def _killed(folder, n_kills, longest):
     """Return what is wrong after each of so many kills of the runner, and print it."""
     draw, marks, faults, n_done = random.Random(0), {}, [], []
-    jobs = sweep.read(Path(folder, "s.yml"), out=Path(folder, "killed")).jobs
+    jobs = plans.read(Path(folder, "s.yml"), out=Path(folder, "killed")).jobs
     for _ in range(n_kills):
         runner = subprocess.Popen(
             _sweep("killed"),

@@ -181,11 +181,11 @@ def run_notebook(options) -> int:
 
 
 def run_sweep(options) -> int:
-    from skynb import sweep
+    from skynb import plans, sweep
 
     try:
-        plan = sweep.read(options.file, out=options.out)
-    except sweep.SweepError as error:
+        plan = plans.read(options.file, out=options.out)
+    except plans.SweepError as error:
         return max(_fail(fault, 2) for fault in error.faults)
     which = {"rerun": options.rerun, "only_failed": options.only_failed}
     if options.dry_run:

@@ -9,7 +9,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from skynb import cli, lint, sweep, workflows
+from skynb import cli, lint, plans, sweep, workflows
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = workflows.names()
@@ -41,7 +41,7 @@ def swept(plan):
 @pytest.fixture(scope="session")
 def defaults(runs):
     """The finished run of each notebook with its defaults."""
-    return swept(sweep.read(FOLDER / "all.yml", out=runs / "all"))
+    return swept(plans.read(FOLDER / "all.yml", out=runs / "all"))
 
 
 @pytest.fixture(scope="session")
@@ -53,7 +53,7 @@ def few(runs, one_band_lcs):
     table = workflows.write(runs / "my few.csv", flat.to_csv(index=False))
     document = {"notebook": ON_DATA, "parameters": {"dataset": str(table)}, "timeout": "10 min"}
     path = workflows.write(runs / "few.yml", json.dumps(document))
-    return swept(sweep.read(path, out=runs / "few"))
+    return swept(plans.read(path, out=runs / "few"))
 
 
 @by_name

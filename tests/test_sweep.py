@@ -18,7 +18,7 @@ import nbformat
 import psutil
 import pytest
 
-from skynb import cli, sweep, workflows
+from skynb import cli, plans, sweep, workflows
 
 CODE, TEXT = nbformat.v4.new_code_cell, nbformat.v4.new_markdown_cell
 PARAMETERS = 'n: int = 1  # how many\nname: str = ""  # of it\nseconds: float = 0.0  # [s] of sleep'
@@ -53,11 +53,11 @@ def write(path, *cells, cost=None):
 
 def plan(text, name="s.yml"):
     Path(name).write_text(text)
-    return sweep.read(name)
+    return plans.read(name)
 
 
 def faults(text):
-    with pytest.raises(sweep.SweepError) as refused:
+    with pytest.raises(plans.SweepError) as refused:
         plan(text)
     return refused.value.faults
 
@@ -108,10 +108,10 @@ def test_runs_come_from_a_table_with_the_notebooks_types(home):
 
 def test_paths_are_relative_to_the_file(home, monkeypatch):
     Path("s.yml").write_text("notebook: a.ipynb\nparameters: {name: log}")
-    before = sweep.read("s.yml").jobs[0].key
+    before = plans.read("s.yml").jobs[0].key
     (home / "log").write_text("data")
     monkeypatch.chdir("/")
-    job = sweep.read(home / "s.yml", out=home / "x").jobs[0]
+    job = plans.read(home / "s.yml", out=home / "x").jobs[0]
     assert job.notebook == home / "a.ipynb"
     assert {part for part in before if before[part] != job.key[part]} == {"data"}
 
@@ -309,7 +309,7 @@ def test_what_is_done_is_not_repeated_and_what_changed_is(home, capsys):
         return [line[0] for line in ran()], capsys.readouterr().out
 
     def verdicts():
-        return [verdict for *_, verdict in sweep.choose(sweep.read("s.yml")).values()]
+        return [verdict for *_, verdict in sweep.choose(plans.read("s.yml")).values()]
 
     again, told = call()
     assert again == ["1", "2"]
@@ -388,7 +388,7 @@ def test_every_failure_is_told_by_name_and_cell_and_the_others_finish(home, caps
         "hangs hard": "past its limit of 8 s (max_seconds)",
         "eats": "past its limit of 500 MB (max_memory_mb)",
     }
-    made = sweep.read("s.yml")
+    made = plans.read("s.yml")
     for job in made.jobs:
         one, name = workflows.load(job.folder), job.given["name"]
         line = next(line for line in said.out.splitlines() if job.name in line)
@@ -477,9 +477,9 @@ def test_a_sweep_of_the_same_name_elsewhere_does_not_mix_in(home, capsys, monkey
     assert capsys.readouterr().err == (
         f"skynb: {made.out} has the runs of {home / 's.yml'}; choose another folder by --out\n"
     )
-    assert sweep.read("other/s.yml", out="runs/t").jobs
+    assert plans.read("other/s.yml", out="runs/t").jobs
     Path("s.yml").unlink()
-    assert sweep.read("other/s.yml").jobs, "moved there"
+    assert plans.read("other/s.yml").jobs, "moved there"
 
 
 # stopped, at any moment
@@ -529,10 +529,10 @@ def test_a_stop_is_clean(home, sent):
     assert err.endswith("; the same command goes on from there\n")
     assert err.count("\n") == 1
     assert leftovers(home) == []
-    states = Counter(job.state() for job in sweep.read("s.yml").jobs)
+    states = Counter(job.state() for job in plans.read("s.yml").jobs)
     assert states["done", DONE] >= 1
     assert sum(count for (state, _), count in states.items() if state == "interrupted") == 2
-    again = sweep.choose(sweep.read("s.yml"), only_failed=True)
+    again = sweep.choose(plans.read("s.yml"), only_failed=True)
     assert [do for do, *_ in again.values()] == ["skip"] * 8
     suite = ElementTree.parse("runs/s/junit.xml").getroot()
     assert suite.get("failures") == "0"
@@ -564,7 +564,7 @@ def test_a_kill_at_any_moment_loses_nothing(home):
     n_runs = 12
     grid = f"grid: {{n: {list(range(n_runs))}, seconds: [0.3]}}"
     Path("s.yml").write_text(f"notebook: a.ipynb\n{grid}\nretries: 1")
-    made, draw, marks = sweep.read("s.yml"), random.Random(0), {}
+    made, draw, marks = plans.read("s.yml"), random.Random(0), {}
     for killed in ("runner", "runner", "runner", "worker", "kernel"):
         runner = start()
         time.sleep(draw.uniform(1.5, 5))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from skynb import sweep, workflows
+from skynb import plans, sweep, workflows
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -98,7 +98,7 @@ def test_the_index_of_a_sweep_is_shown_offline_and_sorts(page, screenshots, tmp_
     ]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "a.ipynb")
     (tmp_path / "s.yml").write_text("notebook: a.ipynb\ngrid: {n: [3, 20, 100]}\n")
-    sweep.run(sweep.read(tmp_path / "s.yml", out=tmp_path / "out"), workers=2)
+    sweep.run(plans.read(tmp_path / "s.yml", out=tmp_path / "out"), workers=2)
     pictures = _figures(page, tmp_path / "out" / "index.html")
     assert len(pictures) == 2
     assert all(map(_has_content, pictures))
