@@ -43,7 +43,8 @@ def index(plan, finished) -> Path:
         if not job.takes:
             fixed |= {f"{job.notebook.stem}: {key} = {_cell(same[key])}": None for key in same}
     environment = jinja2.Environment(autoescape=True)
-    template = environment.from_string(Path(__file__).with_name("overview.html.j2").read_text("utf-8"))
+    source = Path(__file__).with_name("overview.html.j2").read_text("utf-8")
+    template = environment.from_string(source)
     page = template.render(
         plan=plan,
         generator=GENERATOR,

@@ -23,18 +23,16 @@ from bokeh.models import (
 from bokeh.palettes import Viridis256
 from bokeh.plotting import figure as bokeh_figure
 
-from skynb import dmdt, lightcurves, plots
+from skynb import lightcurves, plots
 from skynb.widgets import view
 from skynb.widgets.selection import bus_of, check_rows, checked_row
+from skynb.widgets.thumbnails import N_CELLS, Thumbnails
 
 N_COMPUTED = 5000
 """Objects up to which a map is computed where none is given."""
 
 N_CLASSES = 20
 """Classes told apart, the most frequent; the rest is `OTHERS`."""
-
-N_PAGE = 6
-"""Objects whose light curves are shown at a time."""
 
 SIDE = 500
 """Width and height of the map [pixel]."""
@@ -121,7 +119,7 @@ class MapExplorer(view.View):
         self._shared, self._given = selection is not None, embedding is not None
         self.lcs, self.selection = lcs, bus_of(lcs, selection)
         self._at_work, self._held = None, {}
-        self._axes, self._tree, self._base, self._page = axes, None, {}, ((), ())
+        self._axes, self._tree, self._base, self._page = axes, None, {}, ()
         xy = _coordinates(lcs, embedding)
         self.placed = np.isfinite(xy).all(axis=1)
         self._frame = pd.DataFrame(xy, columns=["x", "y"], copy=False)
@@ -169,10 +167,11 @@ class MapExplorer(view.View):
         }
         self._status, self._pointed, self._shelf = (ipywidgets.HTML() for _ in range(3))
         self._list = ipywidgets.Select(
-            options=[], rows=N_PAGE, description="Look at", style=style, layout={"width": "430px"}
+            options=[], rows=N_CELLS, description="Look at", style=style, layout={"width": "430px"}
         )
         self._map = view.picture(self._map_figure())
-        self._thumbs = view.picture(self._thumb_figure())
+        self._cells = Thumbnails(self._tapped_thumb, height=SIDE + 30)
+        self._thumbs = view.picture(self._cells.figure)
         legend = [
             ipywidgets.HBox([ipywidgets.HTML(_swatch(self._colors[name])), box])
             for name, box in self._filters.items()
@@ -276,39 +275,6 @@ class MapExplorer(view.View):
                 axis.on_change(end, self._moved)
         return plot
 
-    def _thumb_figure(self):
-        plot = bokeh_figure(
-            name="thumbnails", width=440, height=SIDE + 30,
-            x_range=Range1d(0, 1), y_range=Range1d(0, N_PAGE),
-            tools="", toolbar_location=None, min_border=0, outline_line_color=None,
-        )  # fmt: skip
-        plot.axis.visible = plot.grid.visible = False
-        self._cells = {name: ColumnDataSource({}) for name in ("points", "bars", "images", "texts")}
-        self._cells["points"].data = {"x": [], "y": [], "color": [], "marker": []}
-        self._cells["bars"].data = {"x": [], "low": [], "high": [], "color": []}
-        self._cells["images"].data = {"image": [], "y": []}
-        self._cells["texts"].data = {"y": [], "text": [], "fill": []}
-        plot.rect(
-            0.5, "y", 0.998, 0.96, source=self._cells["texts"], fill_color="fill",
-            line_color="#bbbbbb",
-        )  # fmt: skip
-        mapper = LinearColorMapper(
-            palette=Viridis256[::-1], low=0, high=1, nan_color="rgba(0, 0, 0, 0)"
-        )
-        plot.image("image", 0.68, "y", 0.3, 0.68, source=self._cells["images"], color_mapper=mapper)
-        bars = {"source": self._cells["bars"], "line_color": "color", "line_alpha": 0.4}
-        plot.segment("x", "low", "x", "high", **bars)
-        plot.scatter(
-            "x", "y", source=self._cells["points"], marker="marker", color="color", size=4,
-            alpha=0.8,
-        )  # fmt: skip
-        plot.text(
-            0.012, "y", "text", source=self._cells["texts"], y_offset=-26, text_font_size="8.5pt",
-            text_color="black",
-        )  # fmt: skip
-        plot.on_event(events.Tap, self._tapped_thumb)
-        return plot
-
     def _link(self):
         """Tie the controls to the state, and the state to what is seen."""
         traitlets.link((self, "color"), (self._color, "value"))
@@ -396,12 +362,12 @@ class MapExplorer(view.View):
 
     def turn(self, pages):
         """Turn so many pages of light curves forwards."""
-        last = max(0, len(self.selection) - 1) // N_PAGE
+        last = max(0, len(self.selection) - 1) // N_CELLS
         self.page = int(np.clip(self.page + pages, 0, last))
 
     def paged(self):
         """Return the positions of the objects whose light curves are shown."""
-        rows = self.selection.rows[self.page * N_PAGE : (self.page + 1) * N_PAGE]
+        rows = self.selection.rows[self.page * N_CELLS : (self.page + 1) * N_CELLS]
         focus = self.selection.focus
         return rows if len(rows) or focus is None else np.array([focus])
 
@@ -428,10 +394,8 @@ class MapExplorer(view.View):
             self.selection.focus = row
 
     @view.reported
-    def _tapped_thumb(self, event):
-        rows, cell = self._page[0], N_PAGE - 1 - int(event.y)
-        if 0 <= cell < len(rows):
-            self.selection.focus = int(rows[cell])
+    def _tapped_thumb(self, k):
+        self.selection.focus = int(self._page[k])
 
     def _pointed_at(self, attr, old, new):
         self.under = self.nearest(new["x"][0], new["y"][0])
@@ -620,25 +584,17 @@ class MapExplorer(view.View):
 
     def _show_page(self):
         rows = self.paged()
-        cells = thumbnails(lightcurves.take(self.lcs, rows))
-        for name in ("points", "bars", "images"):
-            self._cells[name].data = cells[name]
-        texts = zip(map(self._name, rows), cells["texts"], strict=True)
-        self._page = rows, ["   ".join(words) for words in texts]
-        first, n = self.page * N_PAGE, len(self.selection)
+        self._cells.show(lightcurves.take(self.lcs, rows), list(map(self._name, rows)))
+        self._page = rows
+        first, n = self.page * N_CELLS, len(self.selection)
         said = f"Chosen objects {first + 1:,} to {first + len(rows):,} of {n:,}"
         self._shelf.value = f"{said if n else 'The object in focus'}: light curve, dm-dt image"
         self._mark()
 
     def _mark(self):
         """Mark the object in focus among those whose light curves are shown."""
-        (rows, texts), focus = self._page, self.selection.focus
-        lit = [int(row) == focus for row in rows]
-        self._cells["texts"].data = {
-            "y": [N_PAGE - 0.5 - k for k in range(len(rows))],
-            "text": ["▶ " * on + text for on, text in zip(lit, texts, strict=True)],
-            "fill": ["#fff4d6" if on else "#ffffff" for on in lit],
-        }
+        rows, focus = self._page, self.selection.focus
+        self._cells.mark([int(row) == focus for row in rows])
         self._listing = True
         options = tuple((self._name(row), int(row)) for row in rows)
         if options != self._list.options:
@@ -694,17 +650,7 @@ class MapExplorer(view.View):
             left.plot(x, y, "o", ms=10, mfc="none", mec="black")
             left.annotate(text, (x, y), (6, 6), textcoords="offset points", fontsize=7)
         left.set(xlim=self.extent[:2], ylim=self.extent[2:])
-        cells = {name: source.data for name, source in self._cells.items()}
-        points, bars = cells["points"], cells["bars"]
-        right.vlines(bars["x"], bars["low"], bars["high"], bars["color"], lw=0.5, alpha=0.4)
-        right.scatter(points["x"], points["y"], s=1.5, c=points["color"])
-        for image, y in zip(*cells["images"].values(), strict=True):
-            place = (0.68, 0.98, y, y + 0.68)
-            right.imshow(image, "viridis_r", extent=place, aspect="auto", origin="lower")
-        for y, text, _ in zip(*cells["texts"].values(), strict=True):
-            right.text(0.01, y + 0.25, text, fontsize=6)
-        right.set(xlim=(0, 1), ylim=(0, N_PAGE))
-        right.axis("off")
+        self._cells.draw(right)
 
 
 def spread(image):
@@ -721,43 +667,6 @@ def spread(image):
     for step in sorted(near, key=lambda step: step[0] ** 2 + step[1] ** 2):
         np.copyto(grown, np.roll(source, step, (0, 1)), where=grown == 0)
     return grown[radius : radius + len(image), radius : radius + image.shape[1]]
-
-
-def thumbnails(lcs):
-    """Return the light curves and dm-dt images of a few objects, each in a cell, as columns.
-
-    Cells lie one upon the other from `N_PAGE` down, each as wide and high as 1: the light curve on
-    the left, brighter upwards, the counts of its dm-dt image in the commonest band on the right,
-    by their logarithm, the highest 1 and an empty cell NaN.
-    """
-    points = {"x": [], "y": [], "color": [], "marker": []}
-    bars = {"x": [], "low": [], "high": [], "color": []}
-    images, texts = {"image": [], "y": []}, []
-    for k in range(len(lcs)):
-        lc, floor = lcs["lightcurve"].iloc[k], N_PAGE - 1 - k
-        mjd, mag, magerr = (lc[name].to_numpy() for name in ("mjd", "mag", "magerr"))
-        band = lc["band"].to_numpy().astype(str)
-        names, n_obs = np.unique(band, return_counts=True)
-        first, span, faint, bright = mjd.min(), np.ptp(mjd) or 1.0, mag.max(), mag.min()
-        drawn = plots.one_per_pixel(mjd, mag) if len(mjd) > plots.N_DRAWN / N_PAGE else slice(None)
-        x = 0.02 + 0.62 * (mjd[drawn] - first) / span
-        scale = 0.62 / ((faint - bright) or 1.0)
-        y = floor + 0.06 + (faint - mag[drawn]) * scale
-        off = np.minimum(magerr[drawn] * scale, 0.3)
-        styles = plots.band_styles(names)
-        colors, markers = ([styles[b][k] for b in band[drawn]] for k in ("color", "marker"))
-        columns = (x, y, colors, markers)
-        for part, column in zip(points.values(), columns, strict=True):
-            part.extend(column)
-        columns = (x, np.maximum(y - off, floor + 0.03), np.minimum(y + off, floor + 0.72), colors)
-        for part, column in zip(bars.values(), columns, strict=True):
-            part.extend(column)
-        most = band == names[np.argmax(n_obs)]
-        counts = np.log1p(dmdt.image(mjd[most], mag[most]).astype(np.float32))
-        images["image"].append(np.where(counts > 0, counts / max(counts.max(), 1e-9), np.nan))
-        images["y"].append(floor + 0.05)
-        texts.append(f"{bright:.1f} to {faint:.1f} mag, {np.ptp(mjd):,.0f} d, {'/'.join(names)}")
-    return {"points": points, "bars": bars, "images": images, "texts": texts}
 
 
 def _coordinates(lcs, embedding):

@@ -4,7 +4,7 @@ import pytest
 import traitlets
 
 from skynb import dmdt, embed, lightcurves, plots
-from skynb.widgets import MapExplorer, Selection, map
+from skynb.widgets import MapExplorer, Selection, map, thumbnails
 
 
 @pytest.fixture
@@ -178,12 +178,12 @@ def test_pages_of_light_curves(explorer):
 
 
 def test_thumbnails_show_the_light_curve_and_its_image(one_band_lcs):
-    cells = map.thumbnails(one_band_lcs.iloc[:2])
+    cells = thumbnails.cells(one_band_lcs.iloc[:2])
     lc = one_band_lcs["lightcurve"].iloc[1]
     n_first = len(one_band_lcs["lightcurve"].iloc[0])
     y, mag = np.array(cells["points"]["y"])[n_first:], lc["mag"].to_numpy()
     assert np.argmax(y) == np.argmin(mag)
-    assert ((y > map.N_PAGE - 2) & (y < map.N_PAGE - 1)).all()
+    assert ((y > thumbnails.N_CELLS - 2) & (y < thumbnails.N_CELLS - 1)).all()
     counts = dmdt.image(lc["mjd"], mag)
     image = cells["images"]["image"][1]
     np.testing.assert_array_equal(np.isnan(image), counts == 0)
@@ -192,7 +192,7 @@ def test_thumbnails_show_the_light_curve_and_its_image(one_band_lcs):
 
 
 def test_thumbnails_of_several_bands_tell_them_by_marker(ztf_lcs):
-    cells = map.thumbnails(ztf_lcs.iloc[:1])
+    cells = thumbnails.cells(ztf_lcs.iloc[:1])
     assert len(set(cells["points"]["marker"])) == 3
     assert len(set(cells["points"]["color"])) == 3
 
@@ -217,7 +217,7 @@ def test_light_curves_on_disk_are_read_when_shown(one_band_lcs, xy, tmp_path, mo
     assert len(on_disk._read) <= 3
     in_memory = MapExplorer(one_band_lcs, xy)
     in_memory.choose_between(6, 6, 0, 2)
-    assert explorer._cells["points"].data == in_memory._cells["points"].data
+    assert explorer._cells.sources["points"].data == in_memory._cells.sources["points"].data
 
 
 def test_a_map_is_computed_of_a_small_table_and_refused_of_a_large(one_band_lcs, monkeypatch):
