@@ -9,7 +9,7 @@ import logging
 import os
 import re
 from collections import OrderedDict
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -438,27 +438,35 @@ def summary(lcs):
     return table.set_index(lcs.index)
 
 
+@contextmanager
+def whole(path):
+    """Give a path to write to; what was written there becomes ``path`` only if nothing fails."""
+    path = Path(path).expanduser()
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        os.replace(part, path)
+    except OSError as error:
+        raise OSError(
+            error.errno, f"cannot write {path} ({error}); free some space or choose another folder"
+        ) from error
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
 def write(lcs, path):
     """Return ``path`` after writing the table there as nested Parquet, whole or not at all.
 
     ``lcs.attrs`` (what was dropped, the data set's name) go along as JSON.
     """
-    path = Path(path).expanduser()
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     table = lcs.rename_axis("object_id").reset_index().to_pyarrow(large_list=True)
     table = table.replace_schema_metadata({"skynb": json.dumps(lcs.attrs, default=str)})
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        rows = max(1, GROUP * len(lcs) // max(1, len(arrays(lcs).mjd)))
+    rows = max(1, GROUP * len(lcs) // max(1, len(arrays(lcs).mjd)))
+    with whole(path) as part:
         pq.write_table(table, part, compression="zstd", row_group_size=rows)
-        os.replace(part, path)
-    except OSError as error:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise OSError(
-            error.errno, f"cannot write {path} ({error}); free some space or choose another folder"
-        ) from error
-    return path
+    return Path(path).expanduser()
 
 
 def read(path, *, time_range=TIME_RANGE):

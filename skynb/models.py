@@ -9,10 +9,8 @@ forwards and at features there are; so a stranger's file is refused, or predicts
 import hashlib
 import io
 import json
-import os
 import re
 import zipfile
-from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from importlib import metadata
 from itertools import chain
@@ -159,24 +157,6 @@ def versions():
     return {"skynb": __version__} | {name: metadata.version(name) for name in PACKAGES}
 
 
-@contextmanager
-def whole(path):
-    """Give a path to write to; what was written there becomes ``path`` only if nothing fails."""
-    path = Path(path).expanduser()
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield part
-        os.replace(part, path)
-    except OSError as error:
-        raise OSError(
-            error.errno, f"cannot write {path} ({error}); free some space or choose another folder"
-        ) from error
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
-
-
 def save(parts, recipe, card, path):
     """Return ``path`` after writing a model there, whole or not at all.
 
@@ -190,7 +170,10 @@ def save(parts, recipe, card, path):
         For people: what it was trained on, how good it is, whom to cite.
     """
     path = Path(path).expanduser()
-    with whole(path) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:
+    with (
+        lightcurves.whole(path) as part,
+        zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive,
+    ):
         texts = {"recipe": asdict(recipe) | {"format": FORMAT}, "card": card}
         texts["parts"] = _encode(parts, archive)
         for name, text in texts.items():

@@ -72,7 +72,7 @@ def file(model, path, out, *, progress=True):
     schema = pa.schema(types, {"skynb": json.dumps(about)})
     counts, dropped = dict.fromkeys(("n_objects", "n_flagged", "n_unlabelled"), 0), {}
     with (
-        models.whole(out) as part,
+        lightcurves.whole(out) as part,
         pq.ParquetWriter(part, schema, compression="zstd") as writer,
         _quiet(),
         tqdm(total=n_objects, unit="object", disable=not progress) as bar,

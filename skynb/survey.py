@@ -30,7 +30,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from skynb import __version__, classify, lightcurves, models, predict
+from skynb import __version__, classify, lightcurves, predict
 
 PARTITION_ROWS = 25_000
 """Objects of a partition; their dm-dt images are 53 MB before they are written."""
@@ -372,7 +372,7 @@ def write(catalogue, path, *, overwrite=False, progress=True):
     if path.exists() and not overwrite:
         return path
     part.mkdir(parents=True, exist_ok=True)
-    with models.whole(part / "skynb.json") as file:
+    with lightcurves.whole(part / "skynb.json") as file:
         file.write_text(json.dumps({"key": key, "skynb": __version__}))
     if not _finished(part):
         for last in (False, True):

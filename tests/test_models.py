@@ -135,7 +135,7 @@ def test_a_failed_write_keeps_the_older_file(saved):
     before = saved.read_bytes()
 
     def fill():
-        with models.whole(saved) as part:
+        with lightcurves.whole(saved) as part:
             part.write_bytes(b"half")
             raise OSError(28, "No space left on device")
 

@@ -177,7 +177,7 @@ class ExplanationViewer(ObjectView):
         self.example = Curves(lambda points: None, lambda at: None, height=190)
         self.example.raw.name, self.example.folded.name = "example", "example folded"
         figures = row(self.example.raw, self.example.folded, sizing_mode="stretch_width")
-        self._examples = view.picture(figures)
+        self._examples = view.Picture(figures)
         self._bars, self._flags, self._near = (ipywidgets.HTML() for _ in range(3))
         self._buttons = [
             ipywidgets.Button(layout={"width": "auto"}) for _ in range(verdict.N_NEAREST)
@@ -192,7 +192,7 @@ class ExplanationViewer(ObjectView):
             self._examples,
         ]
         if not self._mapped:
-            below.insert(0, view.picture(self._shap_figure()))
+            below.insert(0, view.Picture(self._shap_figure()))
         return [self._navigation(), self._period_bar(), in_row(*menus)], below
 
     def _style(self):

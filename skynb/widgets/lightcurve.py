@@ -1,7 +1,6 @@
 """A light curve raw and folded, its period in one's own hands."""
 
 import html
-import os
 from pathlib import Path
 
 import ipywidgets
@@ -84,11 +83,9 @@ class LightCurveExplorer(ObjectView):
 
     def save_periods(self, path):
         """Return ``path`` after writing `periods` there as CSV, whole or not at all."""
-        path = Path(path).expanduser()
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
-        self.periods.to_csv(part)
-        part.replace(path)
-        return path
+        with lightcurves.whole(path) as part:
+            self.periods.to_csv(part)
+        return Path(path).expanduser()
 
     def load_periods(self, path):
         """Fix the periods that `save_periods` wrote; ValueError if an id is not there."""

@@ -169,9 +169,9 @@ class MapExplorer(view.View):
         self._list = ipywidgets.Select(
             options=[], rows=N_CELLS, description="Look at", style=style, layout={"width": "430px"}
         )
-        self._map = view.picture(self._map_figure())
+        self._map = view.Picture(self._map_figure())
         self._cells = Thumbnails(self._tapped_thumb, height=SIDE + 30)
-        self._thumbs = view.picture(self._cells.figure)
+        self._thumbs = view.Picture(self._cells.figure)
         legend = [
             ipywidgets.HBox([ipywidgets.HTML(_swatch(self._colors[name])), box])
             for name, box in self._filters.items()

@@ -67,7 +67,7 @@ class ObjectView(view.View):
         self.image = Image(self._pick) if image else None
         figures = [self.curves.raw, self.curves.folded] if curves else []
         figures += [self.image.figure] if image else []
-        self.picture = view.picture(row(figures, sizing_mode="stretch_width"))
+        self.picture = view.Picture(row(figures, sizing_mode="stretch_width"))
         self._status = ipywidgets.HTML()
         above, below = self._controls()
         super().__init__(*above, self.picture, *below, self._status, grid=grid)

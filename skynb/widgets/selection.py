@@ -1,7 +1,6 @@
 """The bus between explorers: which objects are chosen, which one is looked at, and the way back."""
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -151,11 +150,9 @@ class Selection(traitlets.HasTraits):
 
     def save(self, path):
         """Return ``path`` after writing the chosen ids there as JSON, whole or not at all."""
-        path = Path(path).expanduser()
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
-        part.write_text(json.dumps({"object_id": self.ids.tolist()}) + "\n", encoding="utf-8")
-        part.replace(path)
-        return path
+        with lightcurves.whole(path) as part:
+            part.write_text(json.dumps({"object_id": self.ids.tolist()}) + "\n", encoding="utf-8")
+        return Path(path).expanduser()
 
     def load(self, path):
         """Choose the ids that `save` wrote; ValueError if the file holds something else."""

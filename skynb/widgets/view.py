@@ -22,7 +22,7 @@ LOCK = threading.RLock()
 class View(anywidget.AnyWidget):
     """A group of controls and pictures that takes keys, says what is wrong, and leaves a still.
 
-    A subclass fills ``child`` with ipywidgets and `picture`, sets ``description`` to what a screen
+    A subclass fills ``child`` with ipywidgets and `Picture`, sets ``description`` to what a screen
     reader should say of its state, lists its keys in ``keys_``, and draws itself in `draw`.
 
     Attributes
@@ -117,7 +117,7 @@ class View(anywidget.AnyWidget):
 
 
 class Picture(BokehModel):
-    """A bokeh layout as an ipywidget; `together` sends many changes as one."""
+    """A bokeh figure or layout as an ipywidget; `together` sends many changes as one."""
 
     _held = None
 
@@ -148,11 +148,6 @@ class Picture(BokehModel):
         for buffer in message.buffers:
             self.send({"msg": "patch", "payload": json.dumps(buffer.ref)})
             self.send({"msg": "patch"}, [buffer.to_bytes()])
-
-
-def picture(model):
-    """Return a bokeh figure or layout as an ipywidget, its changes passed on both ways."""
-    return Picture(model)
 
 
 def _pictures(widget):

@@ -16,7 +16,7 @@ class Square(view.View):
         plot = figure(width=300, height=200, tools="")
         plot.scatter([1, 2, 3], [1, 4, 9])
         self.n = ipywidgets.IntText(3, description="number")
-        super().__init__(view.picture(plot), self.n, description="three squares")
+        super().__init__(view.Picture(plot), self.n, description="three squares")
         self.bind(a=self.more, x=self.fail)
 
     def more(self):
