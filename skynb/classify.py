@@ -403,7 +403,7 @@ class _Trees:
             self.pca.fit(_roots(data))
         X = _numbers(data.features)
         self.known = ~np.isnan(X).all(axis=0)
-        X = self._matrix(data)
+        X = self.matrix(data)
         for estimator in self.estimators:
             if isinstance(estimator, HistGradientBoostingClassifier):
                 estimator.min_samples_leaf = int(np.clip(len(X) // 50, 2, 15))
@@ -411,10 +411,11 @@ class _Trees:
         return self
 
     def predict_proba(self, data):
-        X = self._matrix(data)
+        X = self.matrix(data)
         return np.mean([estimator.predict_proba(X) for estimator in self.estimators], axis=0)
 
-    def _matrix(self, data):
+    def matrix(self, data):
+        """Return what the trees are fed of measured objects, shape (n_objects, n_columns)."""
         X = _numbers(data.features)[:, self.known]
         return X if self.pca is None else np.hstack([X, self.pca.transform(_roots(data))])
 

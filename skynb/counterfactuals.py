@@ -66,7 +66,7 @@ def flip(model, mjd, mag, shares, *, grid=networks.FINE_GRID, most=0.5):
     most : float
         Largest part of the observations to try.
     """
-    model, _ = explain._unwrapped(model)
+    model, _ = explain.unwrap(model)
     mjd, mag, shares = (np.asarray(each, dtype=float) for each in (mjd, mag, shares))
     if shares.shape != mjd.shape:
         raise ValueError(f"{len(shares)} shares for {len(mjd)} observations; give one for each")
@@ -120,11 +120,11 @@ def towards(model, image, examples, y, *, label=None, n_nearest=5):
     ValueError
         A class that is not there, or is the image's own; no example that is called so.
     """
-    model, _ = explain._unwrapped(model)
+    model, _ = explain.unwrap(model)
     start = networks.inputs(np.asarray(image)[None]) ** 2
     probability = model.predict_proba(start[..., 0])[0]
     best, second = np.argsort(-probability, kind="stable")[:2]
-    code = second if label is None else explain._codes(label, model.classes_, len(probability))
+    code = second if label is None else explain.codes(label, model.classes_, len(probability))
     label = model.classes_[code]
     if code == best:
         raise ValueError(f"the image is already called {label}; name another class")

@@ -222,7 +222,7 @@ def image(mjd, mag, magerr=None, *, grid=GRID):
     array([[0, 2],
            [1, 0]], dtype=uint32)
     """
-    mjd, mag, magerr = _curve(mjd, mag, magerr, grid)
+    mjd, mag, magerr = as_columns(mjd, mag, magerr, grid)
     return _images(np.array([0, len(mjd)]), mjd, mag, magerr, grid, progress=False)[0]
 
 
@@ -241,7 +241,7 @@ def images(lcs, *, grid=GRID, progress=False):
     return _images(columns.offsets, columns.mjd, columns.mag, columns.magerr, grid, progress)
 
 
-def _curve(mjd, mag, magerr, grid):
+def as_columns(mjd, mag, magerr, grid):
     """Return the arrays of one light curve as float64, checked."""
     if grid.spread and magerr is None:
         raise ValueError("magerr is missing; give it, or a grid with spread=False")
@@ -341,7 +341,7 @@ def pairs(lc, dm_bin, dt_bin, *, grid=GRID):
     for cell in zip(dm_bin.tolist(), dt_bin.tolist(), strict=True):
         if not (0 <= cell[0] < grid.shape[0] and 0 <= cell[1] < grid.shape[1]):
             raise ValueError(f"no cell {cell}; the grid has shape {grid.shape}")
-    mjd, mag, _ = _curve(lc["mjd"], lc["mag"], None, dataclasses.replace(grid, spread=False))
+    mjd, mag, _ = as_columns(lc["mjd"], lc["mag"], None, dataclasses.replace(grid, spread=False))
     wanted = np.zeros(np.add(grid.shape, 2), bool)  # with a rim for what is off the grid
     wanted[dm_bin + 1, dt_bin + 1] = True
     chosen = [np.empty((2, 0), int)]
@@ -370,7 +370,7 @@ def counts_slow(mjd, mag, magerr=None, *, grid=GRID):
     """
     from scipy.special import ndtr
 
-    mjd, mag, magerr = _curve(mjd, mag, magerr, grid)
+    mjd, mag, magerr = as_columns(mjd, mag, magerr, grid)
     cells = np.zeros(grid.shape, float if grid.spread else np.uint32)
     for i, dm, row, column in _partners(mjd, mag, grid):
         inside = (column >= 0) & (column < grid.shape[1])
@@ -394,7 +394,7 @@ def _partners(mjd, mag, grid):
 
 @functools.cache
 def _kernel(spread):
-    """Return the compiled kernel, kept on disk where numba finds a place that it can write."""
+    """Return the compiled kernel."""
     import numba
 
     function = _spread if spread else _count
@@ -403,6 +403,13 @@ def _kernel(spread):
     )
     cells = (numba.float64 if spread else numba.uint32)[:, :, ::1]
     signature = numba.void(offsets, *[column] * (5 if spread else 4), cells)
+    return compiled(function, signature)
+
+
+def compiled(function, signature):
+    """Return a kernel compiled by numba, kept on disk where numba finds a place to write."""
+    import numba
+
     try:
         return numba.njit(signature, nogil=True, cache=True)(function)
     except (RuntimeError, OSError):  # a read-only installation without a home, a full disk

@@ -101,7 +101,7 @@ def adapt(model, *, layer=None, relu=None):
     ValueError
         A model that is neither functional nor Sequential, a layer that is not there.
     """
-    keras = networks._keras()
+    keras = networks.load_keras()
     if not (isinstance(model, keras.Model) and getattr(model, "inputs", None)):
         raise ValueError(f"expected a functional or Sequential keras.Model, got {model!r:.80}")
 
@@ -166,15 +166,15 @@ def attribute(
         return np.asarray(method(model, images, target, seed=seed), dtype=float)
     if method not in METHODS:
         raise ValueError(f"no method is called {method!r}; choose one of {', '.join(METHODS)}")
-    model, images = _unwrapped(model, images)
-    nets, x = _fed(model, images)
+    model, images = unwrap(model, images)
+    nets, x = feed(model, images)
     if len(x[0]) == 0:
         maps = [np.zeros(each.shape[:-1]) for each in x]
         return maps if len(maps) > 1 else maps[0]
     if options.get("baseline") is not None:
-        options["baseline"] = _fed(model, _batch_of_one(options["baseline"]))[1]
+        options["baseline"] = feed(model, _batch_of_one(options["baseline"]))[1]
     if target is None:
-        target = [each.argmax(axis=-1) for each in _probabilities(nets, x)]
+        target = [each.argmax(axis=-1) for each in probabilities(nets, x)]
         target = target if len(target) > 1 else target[0]
     classes, outputs = getattr(model, "classes_", None), nets[0].outputs
     weights = _weights(target, outputs, classes, len(x[0]))
@@ -207,8 +207,8 @@ def maximize(
     rate : float
         Of Adam, in units of the image.
     """
-    model, _ = _unwrapped(model)
-    net = adapt(_networks(model)[0], layer=layer)
+    model, _ = unwrap(model)
+    net = adapt(networks_of(model)[0], layer=layer)
     classes = None if layer is not None else getattr(model, "classes_", None)
     weights = _weights(target, net.outputs, classes, 1)
     rng, tf = np.random.default_rng(seed), _tensorflow()
@@ -224,7 +224,7 @@ def maximize(
             for _ in start
         ],
         steps=n_steps,
-        optimizer=networks._keras().optimizers.Adam(rate),
+        optimizer=networks.load_keras().optimizers.Adam(rate),
     )
     images = [np.asarray(each)[0, ..., 0] for each in images]
     return images if len(images) > 1 else images[0]
@@ -236,7 +236,7 @@ def project(model, images, *, layer, filter):
     The strongest activation of the filter is sent back through unpooling with switches, ReLU and
     transposed convolutions, as in Zeiler & Fergus 2014. Shape (n_objects, n_dm, n_dt).
     """
-    nets, x = _fed(*_unwrapped(model, images))
+    nets, x = feed(*unwrap(model, images))
     net = adapt(nets[0], layer=layer, relu=_rectified())
     weights = _weights(filter, net.outputs, None, len(x[0]))
     maps = _batches(functools.partial(_gradient, net), x, weights, peak=True)
@@ -249,7 +249,7 @@ def filters(model, layer=None):
 
     With several channels (n_filters, height, width, n_channels).
     """
-    net = _networks(_unwrapped(model)[0])[0]
+    net = networks_of(unwrap(model)[0])[0]
     layer = _convolutions(net)[0] if layer is None else _layer(net, layer)
     kernel = np.moveaxis(np.asarray(layer.kernel), -1, 0)
     return kernel[..., 0] if kernel.shape[-1] == 1 else kernel
@@ -281,7 +281,7 @@ def trees(model, X, *, progress=False):
             )
         data, estimator = model.measure(X), estimators[0]
         features = [n for n, known in zip(data.features, learner.known, strict=True) if known]
-        values = learner._matrix(data)
+        values = learner.matrix(data)
     else:
         estimator, values = model, np.asarray(X, dtype=float)
         classes = [str(name) for name in getattr(model, "classes_", ())]
@@ -331,7 +331,7 @@ def share(mjd, mag, attribution, *, grid=networks.FINE_GRID, n_rounds=3):
         An attribution that is not of the grid, a grid whose pairs are spread, times that do not
         ascend.
     """
-    mjd, mag, _ = dmdt._curve(mjd, mag, None, dataclasses.replace(grid, spread=False))
+    mjd, mag, _ = dmdt.as_columns(mjd, mag, None, dataclasses.replace(grid, spread=False))
     shared = _shared(
         np.array([0, len(mjd)]), mjd, mag, np.asarray(attribution)[None], grid, n_rounds
     )
@@ -366,17 +366,14 @@ def _shared(offsets, mjd, mag, maps, grid, n_rounds):
 
 @functools.cache
 def _kernel():
-    """Return the compiled `_share`, kept on disk where numba finds a place that it can write."""
+    """Return the compiled `_share`."""
     import numba
 
     row = numba.types.Array(numba.float64, 1, "C", readonly=True)
     offsets = numba.types.Array(numba.int64, 1, "C", readonly=True)
     out, maps = numba.float64[::1], numba.float64[:, :, ::1]
     signature = numba.void(offsets, row, row, row, row, maps, numba.int64, out, out)
-    try:
-        return numba.njit(signature, nogil=True, cache=True)(_share)
-    except (RuntimeError, OSError):  # a read-only installation without a home, a full disk
-        return numba.njit(signature, nogil=True)(_share)
+    return dmdt.compiled(_share, signature)
 
 
 def _share(offsets, mjd, mag, dm_edges, dt_edges, maps, n_rounds, values, rest):
@@ -425,7 +422,7 @@ def _share(offsets, mjd, mag, dm_edges, dt_edges, maps, n_rounds, values, rest):
 # What is asked of a network: weights of its outputs, one row per object.
 
 
-def _unwrapped(model, images=None):
+def unwrap(model, images=None):
     """Return the networks in a classifier, and the images of what it measures."""
     if not isinstance(model, classify.LightCurveClassifier):
         return model, images
@@ -435,15 +432,16 @@ def _unwrapped(model, images=None):
     return learner, None if images is None else model.measure(images).images
 
 
-def _networks(model):
+def networks_of(model):
+    """Return the Keras models of a `DmDtCNN`, or the one that is given."""
     return model.networks_ if isinstance(model, networks.DmDtCNN) else [model]
 
 
-def _fed(model, images):
+def feed(model, images):
     """Return the Keras models to explain, and a list of what their inputs are fed."""
-    nets = _networks(model)
+    nets = networks_of(model)
     if isinstance(model, networks.DmDtCNN):
-        return nets, [model._stack(images)[:, 0]]
+        return nets, [model.stack(images)[:, 0]]
     if not getattr(model, "inputs", None):
         raise ValueError(f"expected a DmDtCNN or a keras.Model, got {model!r:.80}")
     x = [
@@ -475,9 +473,9 @@ def _listed(out):
     return list(out) if isinstance(out, list | tuple) else [out]
 
 
-def _probabilities(nets, x):
+def probabilities(nets, x):
     """Return what the networks say as they are, their mean, a list with an array per output."""
-    keras = networks._keras()
+    keras = networks.load_keras()
     every = [_outputs(keras.Model(net.inputs, net.outputs), x) for net in nets]
     return [np.mean(each, axis=0, dtype=float) for each in zip(*every, strict=True)]
 
@@ -492,15 +490,15 @@ def _weights(target, outputs, classes, n_objects):
     weights = []
     for each, output in zip(targets, outputs, strict=True):
         size = output.shape[-1]
-        codes = 0 if each is None else _codes(each, classes, size)
-        if np.ndim(codes) and np.shape(codes) != (n_objects,):
-            raise ValueError(f"{np.size(codes)} classes for {n_objects} objects; give one for each")
-        rows = np.eye(size, dtype=np.float32)[np.broadcast_to(codes, n_objects)]
+        units = 0 if each is None else codes(each, classes, size)
+        if np.ndim(units) and np.shape(units) != (n_objects,):
+            raise ValueError(f"{np.size(units)} classes for {n_objects} objects; give one for each")
+        rows = np.eye(size, dtype=np.float32)[np.broadcast_to(units, n_objects)]
         weights.append(0 * rows if each is None else rows)
     return weights
 
 
-def _codes(target, classes, size):
+def codes(target, classes, size):
     """Return places in the output: those of names, or numbers if they are in range."""
     target = np.asarray(target)
     if target.dtype.kind in "OUS" and classes is not None:
@@ -558,7 +556,7 @@ def _convolutions(net):
 
 
 def _tensorflow():
-    networks._keras()
+    networks.load_keras()
     return importlib.import_module("tensorflow")
 
 

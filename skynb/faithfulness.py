@@ -85,7 +85,7 @@ def curves(model, images, attributions, target=None, *, n_steps=20):
         place = np.argsort(np.argsort(value, kind="stable"), kind="stable").reshape(filled.shape)
         first = place < np.round(fraction * filled.sum())[:, None, None]
         stack = np.concatenate([np.where(first[..., None], 0, seen), first[..., None] * seen])
-        said = explain._probabilities(nets, [stack.astype(np.float32)])[0][:, code]
+        said = explain.probabilities(nets, [stack.astype(np.float32)])[0][:, code]
         out[:, q] = said.reshape(2, -1)
     return Curves(fraction, *out)
 
@@ -96,9 +96,9 @@ def shuffled(model, *, n_layers=None, seed=0):
     Each array keeps its values, in another order, so that activations keep their size.
     """
     rng = np.random.default_rng(seed)
-    keras = networks._keras()
+    keras = networks.load_keras()
     copies = []
-    for net in explain._networks(explain._unwrapped(model)[0]):
+    for net in explain.networks_of(explain.unwrap(model)[0]):
         copy = keras.models.clone_model(net)
         copy.set_weights(net.get_weights())
         weighted = [layer for layer in copy.layers if layer.weights]
@@ -181,20 +181,20 @@ def table(
 
 def _asked(model, images, target):
     """Return the networks, what they are fed, and the place of the class explained."""
-    model, images = explain._unwrapped(model, images)
-    nets, x = explain._fed(model, images)
+    model, images = explain.unwrap(model, images)
+    nets, x = explain.feed(model, images)
     if len(x) > 1 or len(nets[0].outputs) > 1:
         raise ValueError("the model has several inputs or outputs; give one with one of each")
-    said = explain._probabilities(nets, x)[0]
+    said = explain.probabilities(nets, x)[0]
     if target is None:
         return nets, x[0], said.argmax(axis=1)
-    codes = explain._codes(target, getattr(model, "classes_", None), said.shape[1])
+    codes = explain.codes(target, getattr(model, "classes_", None), said.shape[1])
     return nets, x[0], np.broadcast_to(codes, len(said))
 
 
 def _with_networks(model, nets):
     """Return a learner like ``model`` of these networks, or the network itself."""
-    model = explain._unwrapped(model)[0]
+    model = explain.unwrap(model)[0]
     if not isinstance(model, networks.DmDtCNN):
         return nets[0]
     copy = networks.DmDtCNN(**model.get_params() | {"n_networks": len(nets)})

@@ -94,7 +94,7 @@ def build(depth, shape, n_classes, *, seed=0):
     if min(shape[:2]) < (least := DEPTHS[depth]):
         small = f"images of {shape[0]}x{shape[1]} cells are too small for the {depth} network"
         raise ValueError(f"{small}; use a grid of {least}x{least} or more")
-    keras, layers = _keras(), _keras().layers
+    keras, layers = load_keras(), load_keras().layers
     seeds = iter(np.random.SeedSequence(seed).generate_state(4) >> 1)
 
     def seeded(layer, *args, l2, **options):
@@ -175,7 +175,7 @@ class DmDtCNN(ClassifierMixin, BaseEstimator):
         return self
 
     def _train(self, network, x, codes, seed, callbacks=()):
-        optimizers, rng = _keras().optimizers, np.random.default_rng(seed)
+        optimizers, rng = load_keras().optimizers, np.random.default_rng(seed)
         counts = np.maximum(np.bincount(codes, minlength=len(self.classes_)), 1)
         weights = (counts ** -float(self.balance))[codes]
         weights /= weights.mean()
@@ -186,7 +186,7 @@ class DmDtCNN(ClassifierMixin, BaseEstimator):
         rate = optimizers.schedules.CosineDecay(self.learning_rate, steps * self.epochs)
         loss = "sparse_categorical_crossentropy"
         network.compile(optimizers.Adam(rate), loss, jit_compile=False)
-        told = _keras().callbacks.CallbackList(list(callbacks), model=network)
+        told = load_keras().callbacks.CallbackList(list(callbacks), model=network)
         losses, best, kept = [], 0, None
         told.on_train_begin()
         for epoch in tqdm(range(self.epochs), desc="epochs", disable=not self.progress):
@@ -210,11 +210,11 @@ class DmDtCNN(ClassifierMixin, BaseEstimator):
 
     def predict_proba(self, images):
         """Return the probability of each class, shape (n_objects, n_classes)."""
-        x = self._stack(images)[:, 0]
+        x = self.stack(images)[:, 0]
         total = np.mean([_judge(network, x) for network in self.networks_], axis=0)
         return total / total.sum(axis=1, keepdims=True)
 
-    def _stack(self, images):
+    def stack(self, images):
         x, wanted = _stack(images), self.networks_[0].input_shape[1:]
         if x.shape[2:] != wanted:
             cells = f"{x.shape[2]}x{x.shape[3]} cells, the networks know {wanted[0]}x{wanted[1]}"
@@ -254,7 +254,7 @@ def activations(network, images):
     A network that does not end in a dense layer raises ValueError.
     """
     _last(network)
-    inner = _keras().Model(network.inputs[0], network.layers[-1].input)
+    inner = load_keras().Model(network.inputs[0], network.layers[-1].input)
     return _judge(inner, inputs(images)).reshape(len(images), -1)
 
 
@@ -269,7 +269,7 @@ def logits(network, activations):
 
 def _last(network):
     layer = network.layers[-1]
-    if not isinstance(layer, _keras().layers.Dense):
+    if not isinstance(layer, load_keras().layers.Dense):
         kind = type(layer).__name__
         raise ValueError(
             f"the last layer is a {kind}, not a Dense one; give a classifier's network"
@@ -298,7 +298,7 @@ def transfer(learner, images, y, *, classes=None, n_trainable=1, pull=0.3, seed=
         How strongly the last layer is held to where it starts: the inverse variance of a normal
         prior, in units of the activations' scatter. Only for ``n_trainable=1``.
     """
-    x = learner._stack(images)
+    x = learner.stack(images)
     moved = clone(learner).set_params(seed=seed, progress=progress)
     moved.classes_, codes = _coded(y, len(x), classes)
     moved.networks_, moved.losses_ = [], []
@@ -311,7 +311,7 @@ def transfer(learner, images, y, *, classes=None, n_trainable=1, pull=0.3, seed=
             head[:, known] = np.vstack([kernel, bias])[:, shared]
             head[:, known] -= head[:, known].mean(axis=1, keepdims=True)
         if n_trainable == 1:
-            entering = _keras().Model(source.input, source.layers[-1].input)
+            entering = load_keras().Model(source.input, source.layers[-1].input)
             head = _head(_judge(entering, x[:, 0]), codes, head, pull)
         network.set_weights([*body, head[:-1], head[-1]])
         if n_trainable == 1:
@@ -359,7 +359,7 @@ def compare_transfer(
     return pd.DataFrame(rows)
 
 
-def _keras():
+def load_keras():
     """Return keras; what TensorFlow writes on standard error while it loads is not shown."""
     if "keras" in sys.modules:
         return sys.modules["keras"]

@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 
 from skynb import classify, dmdt, explain, lightcurves, networks, simulate
 
-keras = networks._keras()
+keras = networks.load_keras()
 layers = keras.layers
 GRID = dmdt.Grid(dm=np.linspace(-2, 2, 15), dt=np.geomspace(0.01, 3000, 17))
 CAMS = {
@@ -356,7 +356,7 @@ def test_trees_of_a_light_curve_classifier(one_band_lcs):
     data = model.measure(one_band_lcs)
     found = explain.trees(model, data)
     assert found.classes == model.classes_.tolist()
-    score = model.learner_.estimators[0].decision_function(model.learner_._matrix(data))
+    score = model.learner_.estimators[0].decision_function(model.learner_.matrix(data))
     np.testing.assert_allclose(found.values.sum(axis=1) + found.base, score, atol=1e-6)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from skynb import dmdt, explain, faithfulness, networks
 
-keras = networks._keras()
+keras = networks.load_keras()
 GRID = dmdt.Grid(dm=np.linspace(-2, 2, 17), dt=np.geomspace(0.01, 3000, 17))
 
 

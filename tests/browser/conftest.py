@@ -165,6 +165,18 @@ class Lab:
         self.page.goto(f"{self.address}/lab/tree/{name}?reset")
         self.page.locator(".jp-Notebook .jp-Cell").first.wait_for()
 
+    def show_saved_without_a_kernel(self, name):
+        """Save what is open, and open a copy of it that finds no kernel."""
+        self.page.keyboard.press("Control+s")
+        self.page.wait_for_function("() => !document.querySelector('.jp-mod-dirty')")
+        nb = json.loads((self.folder / name).read_text())
+        assert nb["cells"][0]["outputs"]
+        none = {"name": "none", "display_name": "none", "language": "none"}
+        nb["metadata"] = {"kernelspec": none}
+        (self.folder / "dead.ipynb").write_text(json.dumps(nb))
+        self.show("dead.ipynb")
+        self.page.locator(".jp-Dialog").get_by_role("button", name="No Kernel").click()
+
     def view(self, name):
         """Return the explorer of this name, once it is drawn."""
         found = self.page.locator(f".skynb-view[data-name={name}]").first

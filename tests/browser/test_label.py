@@ -1,7 +1,5 @@
 """Labeler in a real JupyterLab, driven by the keyboard."""
 
-import json
-
 import pytest
 
 from skynb import labels
@@ -126,13 +124,7 @@ def test_a_killed_kernel_and_a_cut_line_lose_nothing(lab):
 def test_without_a_kernel_a_still(lab):
     lab.open(SOURCE, name="shown")
     lab.view("Labeler").locator(".bk-Figure canvas").first.wait_for()
-    lab.page.keyboard.press("Control+s")
-    lab.page.wait_for_function("() => !document.querySelector('.jp-mod-dirty')")
-    nb = json.loads((lab.folder / "shown.ipynb").read_text())
-    nb["metadata"] = {"kernelspec": {"name": "none", "display_name": "none", "language": "none"}}
-    (lab.folder / "dead.ipynb").write_text(json.dumps(nb))
-    lab.show("dead.ipynb")
-    lab.page.locator(".jp-Dialog").get_by_role("button", name="No Kernel").click()
+    lab.show_saved_without_a_kernel("shown.ipynb")
     still = lab.page.get_by_alt_text("Labeler: Object")
     still.wait_for()
     assert still.evaluate("image => image.naturalWidth") > 300

@@ -68,16 +68,10 @@ def test_after_a_reload_it_is_there_again_and_without_a_kernel_a_still(lab):
     lab.open(SOURCE, name="saved")
     lab.view("Square").locator(".bk-Figure canvas").first.wait_for()
     lab.page.keyboard.press("Control+s")
-    path = lab.folder / "saved.ipynb"
     lab.page.wait_for_function("() => !document.querySelector('.jp-mod-dirty')")
-    lab.show(path.name)
+    lab.show("saved.ipynb")
     lab.view("Square").locator(".bk-Figure canvas").first.wait_for()
-    nb = json.loads(path.read_text())
-    assert nb["cells"][0]["outputs"]
-    nb["metadata"] = {"kernelspec": {"name": "none", "display_name": "none", "language": "none"}}
-    (lab.folder / "dead.ipynb").write_text(json.dumps(nb))
-    lab.show("dead.ipynb")
-    lab.page.locator(".jp-Dialog").get_by_role("button", name="No Kernel").click()
+    lab.show_saved_without_a_kernel("saved.ipynb")
     still = lab.page.get_by_alt_text("Square: three squares")
     still.wait_for()
     assert still.evaluate("image => image.naturalWidth") > 300
