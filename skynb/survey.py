@@ -388,6 +388,9 @@ def write(catalogue, path, *, overwrite=False, progress=True):
                     raise
                 _settle()
         _settle()
+    if path.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        os.replace(path, old)
     os.replace(part, path)
     shutil.rmtree(old, ignore_errors=True)
     return path

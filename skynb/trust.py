@@ -205,7 +205,8 @@ def drift(X, other, *, n_folds=5, seed=0):
         for each in (X, other)
     )
     if list(a) != list(b):
-        odd = ", ".join(map(str, set(a) ^ set(b))) or "their order"
+        odd = ", ".join(map(str, a.columns.symmetric_difference(b.columns, sort=False)))
+        odd = odd or "their order"
         raise ValueError(f"the two samples do not share {odd}; measure both the same way")
     if min(len(a), len(b)) < n_folds:
         raise ValueError(f"expected {n_folds} objects or more of each, got {len(a)} and {len(b)}")

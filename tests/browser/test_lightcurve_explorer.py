@@ -88,6 +88,7 @@ def test_a_planted_period_is_found_changed_and_kept(lab, screenshots):
     lab.page.mouse.down()
     lab.page.mouse.move(x + box["width"] / 4, y, steps=5)
     lab.page.mouse.up()
+    lab.until("explorer.tuner.value", float(slider.input_value()))
     cycles = f"float(np.ptp(explorer.lc.mjd) * (1 / explorer.period - 1 / {found!r}))"
     lab.until(f"2 < {cycles} < 3", True)
     before = period(lab)
