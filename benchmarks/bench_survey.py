@@ -152,7 +152,7 @@ def _run(client, folder, model, name, disturb=False):
     cpu = sum(client.run(time.process_time).values()) - before
     peak = max(survey.peak_memory(client).values())
     begin = time.perf_counter()
-    measured.partitions[:12].map_partitions(_count).compute(progress_bar=False)
+    measured.map_partitions(_count).compute(progress_bar=False)
     kernel = time.perf_counter() - begin
     return {"seconds": seconds, "cpu": cpu, "peak_memory_mb": peak, "kernel": kernel}
 

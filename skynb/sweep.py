@@ -21,7 +21,10 @@ from dataclasses import replace
 from skynb import overview, workflows
 from skynb.plans import MARK, house
 
-THREADS = ("OMP", "OPENBLAS", "MKL", "NUMBA", "NUMEXPR", "TF_NUM_INTRAOP", "TF_NUM_INTEROP")
+THREADS = (
+    *("OMP_NUM", "OPENBLAS_NUM", "MKL_NUM", "NUMBA_NUM", "NUMEXPR_NUM", "RAYON_NUM"),
+    *("TF_NUM_INTRAOP", "TF_NUM_INTEROP"),
+)
 QUIET = ("failed", "interrupted", "new")  # states whose reasons are not counted
 REFRESH = 20.0  # age at which the index of a sweep that goes on is written anew [s]
 
@@ -133,7 +136,7 @@ def _client(workers, scheduler, n_jobs):
         return
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     workers = min(workers or cores, n_jobs)
-    threads = {f"{name}_NUM_THREADS": str(max(1, cores // workers)) for name in THREADS}
+    threads = {f"{name}_THREADS": str(max(1, cores // workers)) for name in THREADS}
     cluster = LocalCluster(
         n_workers=workers,
         threads_per_worker=1,
