@@ -6,6 +6,7 @@ import sys
 NAMES = (
     *("dmdt", "features", "periods", "predict", "maps", "bayes", "transfer", "methods"),
     *("sweep", "survey", "explorers", "curves", "explain", "trust"),
+    *("alerts", "realbogus", "streaks", "differencing"),
 )
 
 for name in sys.argv[1:] or NAMES:

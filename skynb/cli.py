@@ -263,7 +263,7 @@ def predict_file(options) -> int:
 def list_data(options) -> int:
     from skynb import datasets
 
-    about = [datasets.info(name) for name in datasets.names()]
+    about = [datasets.info(name) for name in [*datasets.names(), *datasets.FILES]]
     _print_table([(one["name"], str(one["n_objects"]), one["summary"]) for one in about])
     print(f"cache: {datasets.cache_dir()}")
     return 0

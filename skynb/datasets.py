@@ -115,8 +115,8 @@ def provenance(name_or_path):
     data the version of skynb that makes it. What is neither a name nor a file raises
     FileNotFoundError.
     """
-    if name_or_path in REGISTRY:
-        entry = REGISTRY[name_or_path]
+    if name_or_path in REGISTRY | FILES:
+        entry = _entry(name_or_path)
         checksum = " + ".join(file.checksum for file in entry.files) or f"skynb {__version__}"
         about = {"licence": entry.licence, "citation": entry.citation, "simulated": not entry.files}
         return {entry.name: {"checksum": checksum, **about}}
@@ -200,6 +200,8 @@ def labelled(lcs, classes=(), *, at_least=2):
 
 
 def _own_file(path):
+    if path in FILES:
+        raise ValueError(f"{path!r} has no light curves; read it by datasets.contents({path!r})")
     if not Path(path).expanduser().is_file():
         close = get_close_matches(str(path), REGISTRY, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(REGISTRY)}"
@@ -208,9 +210,10 @@ def _own_file(path):
 
 
 def _entry(name):
-    if name not in REGISTRY:
-        raise ValueError(f"no data set is called {name!r}; choose one of {', '.join(REGISTRY)}")
-    return REGISTRY[name]
+    known = REGISTRY | FILES
+    if name not in known:
+        raise ValueError(f"no data set is called {name!r}; choose one of {', '.join(known)}")
+    return known[name]
 
 
 def _draw(lcs, n_per_class, seed):
@@ -241,9 +244,18 @@ def fetch(name):
     return [_location(file) for file in entry.files]
 
 
+def contents(name):
+    """Return what is in a data set's files, verified, as a list; downloaded unless there.
+
+    Of a file its bytes, of an archive {name: bytes} of the files in its registered folder. Raises
+    as `fetch`.
+    """
+    return [_contents(file) for file in _entry(name).files]
+
+
 def clear(name=None):
     """Remove the files and table of one data set, or of all, from the cache; raises as `info`."""
-    entries = [_entry(name)] if name else REGISTRY.values()
+    entries = [_entry(name)] if name else [*REGISTRY.values(), *FILES.values()]
     doomed = [_cached(file) for entry in entries for file in entry.files]
     doomed += [path for entry in entries for path in _tables().glob(f"{entry.name}-????????-*")]
     for folder in {path.parent for path in doomed}:
@@ -386,8 +398,8 @@ def _verified(file, path):
     kind, _, expected = file.checksum.partition(":")
     contents = data = path.read_bytes()
     if kind == "tree":
-        contents = _members(data, file.folder)
-        found = git_tree(contents)
+        contents, executable = _members(data, file.folder)
+        found = git_tree(contents, executable)
     else:
         found = hashlib.sha256(data).hexdigest()
     if found != expected:
@@ -401,21 +413,28 @@ def _sha256(path):
 
 
 def _members(data, folder):
-    """Return {name: bytes} of the files in a folder below an archive's top folder."""
-    contents = {}
+    """Return {name: bytes} of the files in a folder below an archive's top folder.
+
+    And the names of those that may be executed, on which a git tree id depends.
+    """
+    contents, executable = {}, set()
     try:
         with tarfile.open(fileobj=io.BytesIO(data)) as archive:
             for member in tqdm(archive, desc="unpacking", unit=" files", leave=False):
                 inside = PurePosixPath(*PurePosixPath(member.name).parts[1:])
                 if member.isfile() and inside.parent == PurePosixPath(folder):
                     contents[inside.name] = archive.extractfile(member).read()
+                    if member.mode & 0o100:
+                        executable.add(inside.name)
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
         raise _Damaged(f"it cannot be unpacked ({error})") from None
-    return contents
+    return contents, executable
 
 
-def git_tree(contents):
+def git_tree(contents, executable=()):
     """Return the git tree id of a folder's {file name: bytes}: sha1 over git's objects.
+
+    ``executable`` are the names of the files that may be executed.
 
     Examples
     --------
@@ -427,7 +446,8 @@ def git_tree(contents):
         return hashlib.sha1(b"%s %d\0" % (kind, len(data)) + data, usedforsecurity=False)
 
     lines = [
-        b"100644 %s\0%s" % (name.encode(), sha1(b"blob", data).digest())
+        b"100%s %s\0%s"
+        % (b"755" if name in executable else b"644", name.encode(), sha1(b"blob", data).digest())
         for name, data in sorted(contents.items())
     ]
     return sha1(b"tree", b"".join(lines)).hexdigest()
@@ -474,7 +494,7 @@ def _periods(places, catalogue):
 
 
 def _asas(archive, classes):
-    members = _members(archive, ".")
+    members, _ = _members(archive, ".")
     labels = pd.read_csv(io.BytesIO(classes), index_col="filename")["class"]
     files = [members[f"{number}.dat"] for number in labels.index]
     flat, rows = _stack(files, ["mjd", "mag", "magerr"], n_header=0)
@@ -605,3 +625,107 @@ _ENTRIES = (
     ),
 )
 REGISTRY = {entry.name: entry for entry in _ENTRIES}
+"""Name -> light curves, which `load` returns."""
+
+_FINK = "astrolabsoftware/fink-science/ddee53da6226b4c3c50113f2d0e5f179ca8d31e8/fink_science/data"
+_BROKER = "astrolabsoftware/fink-broker/archive/dbb8f5c99f28421d5de8447bf3182c00a9b71d72.tar.gz"
+_NIGHT = "astrolabsoftware/fink-alert-simulator/archive/25a558188efaa3460c1cf7b57540217b0d7ee3bc"
+_PART = "bdab8e46-89c4-4ac1-8603-facd71833e8a-c000.snappy.parquet"
+_BRAAI = "dmitryduev/braai/9fb2259542ec4b0a7dfa485012a23dc15a3f4ce8/models"
+_MATCHES = "alercebroker/pipeline/9a728060bb78cb4595578eefd49cd8f1a25aacd7/xmatch_step/tests/data"
+_GROUND = "quatrope/ProperImage/d4e47499635069150915744e6e7e18d8f0db20d3/data/aligned_eso085-030"
+_JWST = (
+    "thomasvrussell/sfft/fa820e8b05ed374013b06bb32a53fa0ec0a6e753/test/subtract_test_nircam/"
+    "input_data"
+)
+_STAMP = "nircam_clear-f200w_i2d_stamp.fits"
+
+
+def _files(name, summary, n_objects, licence, citation, *files, bands=(), defects=()):
+    about = {"licence": licence, "citation": citation, "files": files, "defects": defects}
+    return Entry(name, summary, n_objects, bands, "JD, UTC" if bands else "none", **about)
+
+
+_ZTF_ALERTS = {"bands": ("g", "r", "i")}
+_FILES = (
+    _files(
+        "ztf-alerts", "ZTF alerts of many nights, with cutouts, history and drb, in Parquet",
+        264, "Apache-2.0", "Bellm et al. 2019, PASP 131, 018002",
+        *(
+            File(f"{_FINK}/alerts/{path}", f"sha256:{sha256}") for path, sha256 in {
+                "alerts.parquet":
+                    "1a809b427803cd4479b0d7686604e6b63e63dbf68e3a72a23b985455f656e973",
+                f"datatest/part-00002-{_PART}":
+                    "d1cc6e8ca0ee494f347627efd73f2ac3de806784dae6cc6c32273295d7779f0e",
+                f"datatest/part-00003-{_PART}":
+                    "f24edd2c7ff74b7636927408c437dc4d724344017e269de90e4b69a5ca5b9d15",
+                "hostless_detection/part-0-0-435829.parquet":
+                    "2a08c58bcbd862909bad48474861b182526d5acfd208d51246e6f21fb730b57e",
+                "superluminous_test_alerts.parquet":
+                    "0a0ee17d0114354b7a1f74bcb4576b889be8962d03d221e0552c7412fa5f4266",
+            }.items()
+        ),
+        defects=("some alerts are in several of the files",), **_ZTF_ALERTS,
+    ),
+    _files(
+        "ztf-alerts-2018", "ZTF alerts of one pair of exposures, 2018-11-29, before drb",
+        499, "Apache-2.0", "Bellm et al. 2019, PASP 131, 018002",
+        File(f"{_NIGHT}.tar.gz", "tree:3ccf4f546763bb5737602065c7805e882e46b745", "datasim"),
+        **_ZTF_ALERTS,
+    ),
+    _files(
+        "ztf-alerts-2020", "ZTF alerts, 2020-01-01, with drb",
+        50, "Apache-2.0", "Bellm et al. 2019, PASP 131, 018002",
+        File(_BROKER, "tree:25127075a3c4e802f15747479e46a6505c37098f",
+             "datasim/basic_alerts/local"),
+        **_ZTF_ALERTS,
+    ),
+    _files(
+        "ztf-alerts-2023", "ZTF alerts, 2023-10-18, with drb",
+        561, "Apache-2.0", "Bellm et al. 2019, PASP 131, 018002",
+        File(_BROKER, "tree:832d3149aa9fad60ef8c5947313f26122183b115",
+             "datasim/basic_alerts/all_distribute_topics"),
+        defects=("jd, ra and dec are made up, by who replayed them; pid has the true time",),
+        **_ZTF_ALERTS,
+    ),
+    _files(
+        "braai", "weights of ZTF's real/bogus network: d6_m7, then d6_m9",
+        2, "MIT", "Duev et al. 2019, MNRAS 489, 3582",
+        File(f"{_BRAAI}/d6_m7.weights.h5",
+             "sha256:b5af44ffe3c7077981f103dcfcbe08fa4a4e833de1961c46bd99fc60a55a03ad"),
+        File(f"{_BRAAI}/braai_d6_m9.weights.h5",
+             "sha256:de0d198246d1a30effecf3bdd83ada0b8218ccdfaf7d5fdaf2de0af061413b2f"),
+    ),
+    _files(
+        "gcvs", "General Catalogue of Variable Stars: type and place",
+        59_099, "Apache-2.0 (repository)", "Samus et al. 2017, ARep 61, 80",
+        File(f"{_FINK}/catalogs/gcvs.parquet",
+             "sha256:d7ac03d87495261e34c40934cf688c8bcea2d1a2ab9fa497ef0bfb78829a551f"),
+    ),
+    _files(
+        "allwise-matches", "positions, and their AllWISE matches within 1 arcsec as CDS gave them",
+        5_553, "not stated", "Cutri et al. 2013; CDS X-match service",
+        File(f"{_MATCHES}/xmatch_client/input.csv",
+             "sha256:68fedcfc01ed9d51b5ae29f211cad63655ae7378f92f27e80f1a88b42d4bab75"),
+        File(f"{_MATCHES}/xmatch_client/response.csv",
+             "sha256:9c99122d81769d1987f596dd8be2355dd0c76191427a2b080d34b93c63d99ccc"),
+    ),
+    _files(
+        "eso085-030", "two exposures of a galaxy from the ground, 74 s apart, aligned",
+        2, "BSD-3-Clause", "Beroiz et al. 2017; ProperImage",
+        File(f"{_GROUND}-004.fit",
+             "sha256:c5030565bef1c6ae984d00652e3694139ede46823b3d345d8ae0affce5c83aa6"),
+        File(f"{_GROUND}-005.fit",
+             "sha256:0e2cf92886171a71b35154966fcff025e30f206a5d0bc540243d5a7104b4069b"),
+    ),
+    _files(
+        "abell2744", "two epochs of JWST NIRCam F200W, aligned",
+        2, "MIT", "Hu & Wang 2024, arXiv:2309.09143",
+        File(f"{_JWST}/jw01324001001-01324-o001_t001_{_STAMP}",
+             "sha256:cc0a928283c4ea41a11cf61289e1f9d367af94e7566355f44e81e7de16674796"),
+        File(f"{_JWST}/jw02561001002-02561-o001_t003_{_STAMP}",
+             "sha256:a3b47c14f1d5b0674bb6bd650b7dbdf68fc29e7dac1567b84856192638a8f304"),
+    ),
+)  # fmt: skip
+FILES = {entry.name: entry for entry in _FILES}
+"""Name -> what has no light curves of its own; `contents` reads it."""

@@ -13,6 +13,7 @@ import pandas as pd
 import skynb.distributions
 import skynb.dmdt
 import skynb.lightcurves
+import skynb.stamps
 import skynb.taxonomy
 
 BAND_COLORS = {
@@ -543,6 +544,39 @@ def distributions(table, *, layers=None):
     return hv.Layout(pictures).cols(len(kinds)).opts(shared_axes=False)
 
 
+def streaks(stamps, found, *, titles=None, n_columns=6, side=130):
+    """Return stamps in grey with the streak found in each, two lines beside it.
+
+    Parameters
+    ----------
+    stamps : sequence of ndarray
+        Rows upwards; grey from 2 sigma of the noise below the median to 6 above.
+    found : DataFrame
+        ``x, y, angle, length`` as in `skynb.streaks.Streaks.describe`; NaN where there is none.
+    titles : sequence of str, optional
+    """
+    pictures = []
+    for k, (stamp, place) in enumerate(zip(stamps, found.itertuples(), strict=True)):
+        stamp = np.asarray(stamp, float)
+        height, width = stamp.shape
+        level = np.nanmedian(stamp)
+        sigma = 1.4826 * np.nanmedian(np.abs(stamp - level)) or 1.0
+        shown = hv.Image(stamp[::-1], bounds=(-0.5, -0.5, width - 0.5, height - 0.5)).opts(
+            cmap="gray", clim=(level - 2 * sigma, level + 6 * sigma), xaxis=None, yaxis=None,
+            frame_width=side, frame_height=side, title=titles[k] if titles else "",
+            fontsize={"title": 9}, axiswise=True, toolbar=None, default_tools=[],
+        )  # fmt: skip
+        lines = []
+        if np.isfinite(place.angle):
+            c, s = np.cos(np.radians(place.angle)), np.sin(np.radians(place.angle))
+            for away in (-width / 22, width / 22):
+                x, y = place.x - away * s, place.y + away * c
+                half = np.array([-0.5, 0.5]) * place.length
+                lines.append(np.column_stack([x + half * c, y + half * s]))
+        pictures.append(shown * hv.Path(lines).opts(color="#e69f00", line_width=2))
+    return hv.Layout(pictures).cols(n_columns).opts(shared_axes=False, toolbar=None)
+
+
 def gallery(lcs, *, images=None, periods=None, grid=skynb.dmdt.GRID):
     """Return one row per object of the table: light curve, folded light curve, dm-dt image.
 
@@ -577,6 +611,31 @@ def gallery(lcs, *, images=None, periods=None, grid=skynb.dmdt.GRID):
     return hv.Layout(rows).cols(3).opts(shared_axes=False)
 
 
+def triplets(triplets, titles=(), *, stretch="asinh"):
+    """Return one row per triplet: its science, template and difference stamps, row 0 below.
+
+    Parameters
+    ----------
+    triplets : ndarray, shape (n, size, size, 3)
+        As of `skynb.stamps`.
+    titles : sequence of str, optional
+        One per triplet, over its science stamp.
+    stretch : str
+        As of `skynb.stamps.stretch`.
+    """
+    options = {"cmap": "gray", "frame_width": 170, "frame_height": 170, "clim": (0, 1)}
+    options |= {"xaxis": None, "yaxis": None, "fontsize": {"title": 9}}
+    pictures = []
+    for k, triplet in enumerate(triplets):
+        for plane, name in enumerate(skynb.stamps.PLANES):
+            stamp = skynb.stamps.stretch(triplet[..., plane], stretch)
+            places = [np.arange(n) + 0.5 for n in stamp.shape[::-1]]
+            picture = hv.Image((*places, stamp), ["x", "y"], "brightness")
+            title = titles[k] if plane == 0 and k < len(titles) else name
+            pictures.append(picture.opts(title=title, **options))
+    return hv.Layout(pictures).cols(3).opts(shared_axes=False)
+
+
 def class_grid(lcs, *, images=None, periods=None, n=1, grid=skynb.dmdt.GRID):
     """Return `gallery` of the first ``n`` objects of each class in ``label``.
 
@@ -593,6 +652,42 @@ def class_grid(lcs, *, images=None, periods=None, n=1, grid=skynb.dmdt.GRID):
     rows = [k for name in dict.fromkeys(labels) for k in np.flatnonzero(labels == name)[:n]]
     images, periods = (None if a is None else np.asarray(a)[rows] for a in (images, periods))
     return gallery(lcs.iloc[rows], images=images, periods=periods, grid=grid)
+
+
+def panels(images, circles=None, *, side=112):
+    """Return images side by side, a column for each name and a row for each of its images.
+
+    Each is shown in its own stretch, from below its sky to its brightest pixels.
+
+    Parameters
+    ----------
+    images : dict
+        Name -> images, shape (n, n_rows, n_columns).
+    circles : sequence of DataFrame, optional
+        ``x, y`` [pixel] of what is circled in each row.
+    """
+    shown, n = [], {len(each) for each in images.values()}
+    if len(n) != 1 or 0 in n:
+        raise ValueError(f"columns of {sorted(n)} images; give each name the same number")
+    for k in range(n.pop()):
+        for name, each in images.items():
+            pixels = np.nan_to_num(np.asarray(each[k], float))
+            low, middle, high = np.percentile(pixels, [2, 50, 99.7])
+            scale = max(middle - low, (high - middle) / 10) or 1.0
+            grey = np.arcsinh((pixels - middle) / scale)
+            top = max(np.percentile(grey, 99.7), 1.0)
+            axes = np.arange(pixels.shape[1]), np.arange(pixels.shape[0])
+            limits = hv.Dimension("value", range=(max(-1.5, grey.min()), top))
+            options = {"frame_width": side, "frame_height": side, "xaxis": None, "yaxis": None}
+            options |= {"title": name if k == 0 else "", "fontsize": {"title": 9}}
+            options |= {"axiswise": True}
+            picture = hv.Image((*axes, grey), ["x", "y"], limits).opts(cmap="gray", **options)
+            if circles is not None:
+                rings = hv.Points(circles[k][["x", "y"]].to_numpy(), ["x", "y"])
+                rings.opts(size=15, fill_alpha=0, line_color="#e69f00", line_width=1.5)
+                picture = (picture * rings).opts(**options)
+            shown.append(picture)
+    return hv.Layout(shown).cols(len(images)).opts(shared_axes=False, toolbar=None)
 
 
 def taxonomy():

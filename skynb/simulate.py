@@ -1,4 +1,6 @@
-"""Seeded stand-ins for real light curves: eleven classes of variable object on three cadences.
+"""Seeded stand-ins for real light curves, and for alert packets.
+
+Eleven classes of variable object on three cadences.
 
 How far they are from real data: a random forest trained on 60 simulated objects of each of the
 seven classes (200 of each), on Lomb-Scargle periods, harmonics at P and 2P and a dozen
@@ -12,6 +14,9 @@ from functools import partial
 
 import numpy as np
 import pandas as pd
+from astropy.visualization import ZScaleInterval
+from scipy.ndimage import gaussian_filter
+from scipy.special import erf
 
 from skynb import lightcurves as _lightcurves
 from skynb import taxonomy
@@ -105,6 +110,218 @@ def planted(kinds=("quiet", "flare", "eclipse"), *, n_per_class=60, seed=0):
     return lcs
 
 
+def alerts(*, n=120, size=63, seed=0):
+    """Return simulated alert packets in the form of ZTF's, ``{file name: bytes of avro}``.
+
+    A quarter each are variable stars, transients without a source in the reference image,
+    asteroids and bogus detections (hot pixels and residuals of subtraction); the name of the object
+    says which. A packet has a part of the fields of schema 4.02, a history of detections, upper
+    limits and forced photometry, and three gzipped FITS cutouts: Gaussian stars, of one width in
+    the science image and another in the template, on Gaussian noise. Every 20th is cut by an edge.
+    There is no ``drb``, and no noise of real detectors.
+
+    Raises
+    ------
+    ValueError
+        If ``n`` is below 1.
+    """
+    import io
+
+    import fastavro
+
+    if n < 1:
+        raise ValueError(f"n is {n}; ask for 1 or more packets")
+    kinds, packets, schema = list(_ALERTS), {}, fastavro.parse_schema(_alert_schema())
+    for k in range(n):
+        rng, kind = np.random.default_rng([seed, k]), kinds[k % len(kinds)]
+        candid = 2_500_000_000_015_000_000 + 1_000_000 * seed + k
+        packet = _alert(kind, f"sim-{kind}-{k // len(kinds):04d}", candid, rng)
+        cut = (size * 2 // 3, size) if k % 20 == 19 else (size, size)
+        snr = 1.0857 / packet["candidate"]["sigmapsf"]
+        for name, image in zip(_CUTOUTS, _stamps(kind, size, snr, packet, rng), strict=True):
+            data = _gzipped_fits(image[: cut[0], : cut[1]])
+            packet[name] = {"fileName": f"{candid}.fits.gz", "stampData": data}
+        stream = io.BytesIO()
+        fastavro.writer(stream, schema, [packet], sync_marker=rng.bytes(16))
+        packets[f"{candid}.avro"] = stream.getvalue()
+    return packets
+
+
+_CUTOUTS = ("cutoutScience", "cutoutTemplate", "cutoutDifference")
+_CANDIDATE = {
+    "double": ("jd", "ra", "dec"),
+    "float": (
+        *("magpsf", "sigmapsf", "diffmaglim", "distnr", "magnr", "sigmagnr", "rb", "drb", "fwhm"),
+        *("ssdistnr", "ssmagnr", "magzpsci", "scorr", "classtar", "xpos", "ypos"),
+    ),
+    "int": ("fid", "nid", "field", "rcid", "nneg", "nbad", "ndethist"),
+    "long": ("candid", "pid"),
+    "string": ("isdiffpos", "rbversion", "drbversion", "ssnamenr"),
+}
+_FORCED = {
+    "double": ("jd",),
+    "float": (
+        *("diffmaglim", "distnr", "magnr", "sigmagnr", "magzpsci"),
+        *("forcediffimflux", "forcediffimfluxunc"),
+    ),
+    "int": ("fid", "field", "rcid"),
+    "long": ("pid",),
+    "string": ("procstatus",),
+}
+# Per kind: chance that an earlier visit detects it, distance of the nearest reference source
+# [arcsec] and its magnitude, chance of a positive difference, rb.
+_ALERTS = {
+    "variable": (0.6, (0.02, 0.4), (15.5, 18.5), 0.5, (0.6, 0.95)),
+    "transient": (0.3, (3.0, 12.0), (19.0, 22.0), 1.0, (0.6, 0.95)),
+    "asteroid": (0.0, (5.0, 25.0), (18.0, 22.0), 1.0, (0.6, 0.95)),
+    "bogus": (0.05, (0.1, 20.0), (14.0, 21.0), 0.6, (0.0, 0.5)),
+}
+
+
+def _alert_schema():
+    """Return the avro schema of a simulated packet: a part of ZTF's 4.02."""
+
+    def record(name, fields):
+        kinds = [
+            {"name": n, "type": ["null", kind]} for kind, names in fields.items() for n in names
+        ]
+        return {"type": "record", "name": name, "fields": kinds}
+
+    top = [{"name": name, "type": "string"} for name in ("schemavsn", "publisher", "objectId")]
+    cutout = {
+        "type": "record",
+        "name": "cutout",
+        "fields": [{"name": "fileName", "type": "string"}, {"name": "stampData", "type": "bytes"}],
+    }
+    kinds = (cutout, "cutout", "cutout")
+    previous = ("prv_candidates", _CANDIDATE), ("fp_hists", _FORCED)
+    return {
+        "type": "record",
+        "name": "alert",
+        "fields": [
+            *top,
+            {"name": "candid", "type": "long"},
+            {"name": "candidate", "type": record("candidate", _CANDIDATE)},
+            *(
+                {"name": n, "type": ["null", {"type": "array", "items": record(n[:-1], fields)}]}
+                for n, fields in previous
+            ),
+            *(
+                {"name": name, "type": ["null", kind]}
+                for name, kind in zip(_CUTOUTS, kinds, strict=True)
+            ),
+        ],
+    }
+
+
+def _alert(kind, object_id, candid, rng):
+    """Return a packet without cutouts."""
+    chance, apart, reference, positive, rb = _ALERTS[kind]
+    nights = np.sort(rng.choice(np.arange(1, 31), rng.integers(8, 20), replace=False))[::-1]
+    jd, ra, dec = 2_460_000.75, rng.uniform(0, 360), rng.uniform(-25, 80)
+    place = {
+        "distnr": rng.uniform(*apart),
+        "magnr": rng.uniform(*reference),
+        "sigmagnr": 0.02,
+        "magzpsci": 26.2,
+        "field": int(rng.integers(200, 900)),
+        "rcid": int(rng.integers(64)),
+    }
+    faint = 19.8 if kind != "variable" else min(19.8, place["magnr"] + 2.5)
+    peak, decline = rng.uniform(faint - 2, faint), rng.uniform(0, 0.04)
+
+    def visit(night, number, detected):
+        band = int(rng.integers(1, 3))
+        about = {"jd": jd - night + rng.normal(0, 0.05), "fid": band, "pid": candid // 1000 - night}
+        about |= {"diffmaglim": rng.normal(20.4, 0.2), "nid": 2500 - int(night)}
+        if not detected:
+            return about | {"field": place["field"], "rcid": place["rcid"]}
+        mag = min(peak + decline * night + rng.normal(0, 0.1), 20.3)
+        return about | place | {
+            "candid": number,
+            "magpsf": mag,
+            "sigmapsf": 0.2 * 10 ** (0.4 * (mag - 20.4)) + 0.01,
+            "isdiffpos": "t" if rng.random() < positive else "f",
+            "ra": ra + rng.normal(0, 2e-5),
+            "dec": dec + rng.normal(0, 2e-5),
+            "rb": rng.uniform(*rb),
+            "rbversion": "simulated",
+        }  # fmt: skip
+
+    earlier = [
+        visit(night, candid - 1_000_000_000 * int(night), rng.random() < chance) for night in nights
+    ]
+    candidate = visit(0, candid, True) | {
+        "ssdistnr": rng.uniform(0, 3) if kind == "asteroid" else -999.0,
+        "ssnamenr": "simulated" if kind == "asteroid" else "null",
+        "fwhm": rng.uniform(1.8, 2.6),
+        "ndethist": 1 + sum("magpsf" in each for each in earlier),
+    }
+    forced = []
+    for each in earlier:
+        sign = {"t": 1, "f": -1, None: 0}[each.get("isdiffpos")]
+        flux = sign * 10 ** (-0.4 * (each.get("magpsf", 30.0) - 26.2))
+        failed = rng.random() < 0.05
+        forced.append(
+            {name: each[name] for name in ("jd", "fid", "pid", "diffmaglim")}
+            | place
+            | {
+                "forcediffimflux": -99999.0 if failed else flux + rng.normal(0, 40),
+                "forcediffimfluxunc": -99999.0 if failed else 40.0,
+                "procstatus": "61" if failed else "0",
+            }
+        )
+    packet = {"schemavsn": "4.02", "publisher": "skynb (simulated)", "objectId": object_id}
+    packet |= {"candid": candid, "candidate": candidate}
+    return packet | {"prv_candidates": earlier or None, "fp_hists": forced or None}
+
+
+def _stamps(kind, size, snr, packet, rng):
+    """Return science, template and difference, float32, of one alert."""
+    candidate, y_x = packet["candidate"], np.mgrid[:size, :size]
+    widths, noise = (candidate["fwhm"] / 2.355, 0.9), 10.0
+
+    def star(place, width):
+        r2 = (y_x[0] - place[0]) ** 2 + (y_x[1] - place[1]) ** 2
+        return np.exp(-0.5 * r2 / width**2) / (2 * np.pi * width**2)
+
+    science, template = (rng.normal(0, noise * s, (size, size)) for s in (1, 0.3))
+    difference = science - template
+    for flux in 10 ** rng.uniform(2.5, 4.5, rng.integers(3, 12)):
+        place = rng.uniform(0, size, 2)
+        science, template = (
+            image + flux * star(place, width)
+            for image, width in zip((science, template), widths, strict=True)
+        )
+    middle = size // 2 + rng.uniform(-0.5, 0.5, 2)
+    sign = 1 if candidate["isdiffpos"] == "t" else -1
+    source = sign * snr * noise * 2 * np.sqrt(np.pi) * widths[0] * star(middle, widths[0])
+    if kind == "bogus":
+        pixel = np.zeros((size, size))
+        pixel[tuple(middle.astype(int))] = 4 * snr * noise
+        dipole = star(middle - 0.7, widths[0]) - star(middle + 0.7, widths[0])
+        source = pixel if rng.random() < 0.5 else 40 * snr * noise * dipole
+    if kind == "variable":
+        flux = 2 * np.abs(source).sum()
+        science, template = (
+            science + flux * star(middle, widths[0]),
+            template + flux * star(middle, widths[1]),
+        )
+    return [each.astype(np.float32) for each in (science + source, template, difference + source)]
+
+
+def _gzipped_fits(image):
+    """Return the bytes of a gzipped FITS file of one float32 image."""
+    import gzip
+
+    cards = {"SIMPLE": "T", "BITPIX": -32, "NAXIS": 2, "NAXIS1": image.shape[1]}
+    cards |= {"NAXIS2": image.shape[0]}
+    header = "".join(f"{f'{name:<8}= {value:>20}':<80}" for name, value in cards.items()) + "END"
+    data = image.astype(">f4").tobytes()
+    padded = header.ljust(2880).encode() + data + bytes(-len(data) % 2880)
+    return gzip.compress(padded, 6, mtime=0)
+
+
 def _one_flare(mjd, rng):
     x = (mjd - rng.choice(mjd) + rng.uniform(0, 0.01)) / 10 ** rng.uniform(-2.2, -1.3)
     return -2.5 * np.log10(1 + rng.uniform(0.6, 3) * _flare_profile(x))
@@ -120,6 +337,297 @@ _PLANTS = {
     "flare": _one_flare,
     "eclipse": _eclipses,
 }
+
+
+STAMPS = ("asteroid", "satellite", "ghost", "dementor", "masked star", "plain")
+"""Kinds of stamp that `stamps` plants; a streak finder keeps the first alone."""
+
+STAMP_SIZES = (63, 80, 100, 131, 131, 160, 256)
+"""Sides [pixel] that `stamps` draws from unless told."""
+
+_PLACE = ("x", "y", "angle", "length")
+
+
+def stamps(n=600, *, backgrounds=None, kinds=STAMPS, sizes=STAMP_SIZES, display=0.5, seed=0):
+    """Return simulated difference stamps, a list, and the truth of each, a DataFrame.
+
+    Noise, slightly correlated, with residuals of stars; with ``backgrounds``, real difference
+    stamps, mirrored and turned. Where a stamp is larger than the real one, the real one is
+    blended into noise of its own level. On it is planted, in units of the noise:
+
+    ``asteroid``: a segment as wide as the PSF (FWHM 1.7 to 3.5 pixels) that lies within the stamp,
+    10 pixels (in a large stamp, 0.08 of the side) to 0.76 of the side long; its ridge is 2 to 15
+    sigma, or more where the whole would not reach S/N 15. ``satellite``: a line across the whole
+    stamp, in a fifth of the cases with another one beside it, in a third masked on one side.
+    ``ghost``: a ring or disk out of focus. ``dementor``: a broad curved plume. ``masked star``: a
+    blanked disk with a halo, spikes and a bleed trail. ``plain``: nothing more than residuals,
+    dipoles and short hits of cosmic rays. The detector's edge cuts a tenth of the stamps; what is
+    missing has the value of the sky.
+
+    Parameters
+    ----------
+    n : int
+        Stamps, of the kinds in turn.
+    backgrounds : sequence of ndarray, optional
+        Real difference stamps; NaN where there is no pixel.
+    sizes : sequence of int
+        Sides [pixel] to draw from.
+    display : float
+        Share scaled as for a display, to 8 bits, by zscale or by percentiles; others stay float32
+        in units of the detector.
+
+    Returns
+    -------
+    stamps : list of ndarray, shape (size, size)
+    truth : DataFrame
+        ``kind``; of an asteroid and a satellite ``x, y`` (middle of what is within the stamp,
+        column and row [pixel]), ``angle`` (from the columns' axis to the rows', 0 to 180) [deg],
+        ``length`` [pixel] and ``snr`` (of all pixels, weighted best); ``background`` (place in
+        ``backgrounds``, -1 if none), ``size`` and ``display``.
+
+    Raises
+    ------
+    ValueError
+        For an unknown kind, a side below 32 pixels, or a background without a finite pixel.
+
+    References
+    ----------
+    Duev et al. 2019, MNRAS 486, 4158 (the kinds); Veres et al. 2012, PASP 124, 1197 (a trailed
+    PSF).
+    """
+    if unknown := [kind for kind in kinds if kind not in STAMPS]:
+        raise ValueError(f"cannot plant {unknown[0]!r}; choose from {list(STAMPS)}")
+    if min(sizes) < 32:
+        raise ValueError(f"a side of {min(sizes)} pixels leaves a streak no room; give 32 or more")
+    backgrounds = [] if backgrounds is None else [np.asarray(b, np.float32) for b in backgrounds]
+    for k, each in enumerate(backgrounds):
+        if each.ndim != 2 or not np.isfinite(each).any():
+            raise ValueError(f"background {k} is no image with a finite pixel; leave it out")
+    made, rows = [], []
+    for number in range(n):
+        rng, kind = np.random.default_rng([seed, 77, number]), kinds[number % len(kinds)]
+        size = int(rng.choice(sizes))
+        row = {"kind": kind, "x": np.nan, "y": np.nan, "angle": np.nan, "length": np.nan}
+        row |= {"snr": np.nan, "background": -1, "size": size, "display": rng.random() < display}
+        if backgrounds:
+            row["background"] = int(rng.integers(len(backgrounds)))
+            image = _on_real(backgrounds[row["background"]], size, rng)
+        else:
+            image = _difference(size, rng)
+        image, planted = _PLANTS_ON_STAMPS[kind](image, rng)
+        if kind != "satellite" and rng.random() < 0.1:
+            image = _cut(image, planted, rng)
+        made.append(_displayed(image, rng) if row["display"] else image.astype(np.float32))
+        rows.append(row | planted)
+    return made, pd.DataFrame(rows)
+
+
+def _difference(size, rng):
+    """Return correlated noise with residuals of stars, in units of the noise."""
+    image = gaussian_filter(rng.normal(size=(size, size)), rng.uniform(0, 0.6))
+    image /= image.std()
+    for _ in range(rng.poisson(1.2 * (size / 63) ** 2)):
+        x, y = rng.uniform(0, size, 2)
+        _add_residual(image, x, y, rng)
+    return image * rng.uniform(3, 20)
+
+
+def _add_residual(image, x, y, rng):
+    """Add a star's residual: a point, or a dipole of a shift and a different PSF."""
+    width, peak = rng.uniform(0.8, 1.5), np.exp(rng.uniform(np.log(2), np.log(40)))
+    dx, dy = rng.normal(0, 0.6, 2)
+    left = rng.uniform(0.8, 1.2) if rng.random() < 0.6 else 0
+    spot = _blob(image.shape, x, y, width) - left * _blob(
+        image.shape, x + dx, y + dy, width * rng.uniform(0.85, 1.2)
+    )
+    image += peak * rng.choice([1, 1, -1]) * spot
+
+
+def _on_real(background, size, rng):
+    """Return a real stamp, mirrored and turned, in noise of its level where it does not reach."""
+    turned = np.rot90(background[:, ::-1] if rng.random() < 0.5 else background, rng.integers(4))
+    level = np.nanmedian(turned)
+    sigma = 1.4826 * np.nanmedian(np.abs(turned - level)) or 1.0
+    if turned.shape == (size, size) and rng.random() < 0.5:
+        return np.where(np.isfinite(turned), turned, level)
+    image = _difference(size, rng)
+    image *= sigma / (1.4826 * np.median(np.abs(image - np.median(image))))
+    n_pasted = 1 if size <= 100 else int(rng.integers(1, 4))
+    for k in range(n_pasted):
+        patch = turned if k == 0 else np.rot90(turned, k)
+        height, width = np.minimum(patch.shape, size)
+        top, left = rng.integers(0, size - height + 1), rng.integers(0, size - width + 1)
+        patch = patch[:height, :width] - level
+        taper = np.outer(*(np.sin(np.linspace(0, np.pi, m + 2)[1:-1]) * 3 for m in patch.shape))
+        known = np.where(np.isfinite(patch), taper.clip(0, 1), 0)
+        part = image[top : top + height, left : left + width]
+        part[:] = np.sqrt(1 - known**2) * part + known * np.nan_to_num(patch)
+    return image + level
+
+
+def _blob(shape, x, y, width):
+    rows, columns = np.ogrid[: shape[0], : shape[1]]
+    return np.exp(-((columns - x) ** 2) / (2 * width**2)) * np.exp(
+        -((rows - y) ** 2) / (2 * width**2)
+    )
+
+
+def trail(shape, x, y, angle, length, width):
+    """Return a segment seen through a Gaussian PSF, 1 on the ridge of a long one.
+
+    ``x, y`` [pixel] is its middle, ``angle`` [deg] goes from the columns' axis to the rows', and
+    ``width`` [pixel] is the PSF's standard deviation.
+    """
+    rows, columns = np.ogrid[: shape[0], : shape[1]]
+    c, s = np.cos(np.radians(angle)), np.sin(np.radians(angle))
+    along, across = (columns - x) * c + (rows - y) * s, (rows - y) * c - (columns - x) * s
+    ends = [erf((along + k * length / 2) / (np.sqrt(2) * width)) for k in (1, -1)]
+    return 0.5 * (ends[0] - ends[1]) * np.exp(-(across**2) / (2 * width**2))
+
+
+def _sigma(image):
+    return 1.4826 * np.median(np.abs(image - np.median(image))) or 1.0
+
+
+def _asteroid(image, rng):
+    size, sigma, width = len(image), _sigma(image), rng.uniform(1.7, 3.5) / 2.355
+    length = np.exp(rng.uniform(np.log(max(10, 0.08 * size)), np.log(0.76 * size)))
+    angle = rng.uniform(0, 180)
+    room = [
+        max(1.0, size / 2 - 3 - abs(length / 2 * f(np.radians(angle)))) for f in (np.cos, np.sin)
+    ]
+    shift = [rng.uniform(-r, r) if rng.random() < 0.6 else rng.uniform(-r, r) * 0.1 for r in room]
+    x, y = (size - 1) / 2 + np.array(shift)
+    shape = trail(image.shape, x, y, angle, length, width)
+    ridge = max(np.exp(rng.uniform(np.log(2), np.log(15))), 15 / np.sqrt(np.square(shape).sum()))
+    snr = ridge * np.sqrt(np.square(shape).sum())
+    about = {"x": x, "y": y, "angle": angle, "length": length, "snr": snr}
+    return image + ridge * sigma * shape, about
+
+
+def _satellite(image, rng):
+    size, sigma, width = len(image), _sigma(image), rng.uniform(1.7, 5) / 2.355
+    angle, centre = rng.uniform(0, 180), (size - 1) / 2
+    x, y = centre + rng.uniform(-0.3, 0.3, 2) * size
+    shape = trail(image.shape, x, y, angle, 4 * size, width)
+    if rng.random() < 0.2:
+        gap = rng.uniform(5, 20)
+        away = gap * -np.sin(np.radians(angle)), gap * np.cos(np.radians(angle))
+        shape += rng.uniform(0.4, 1) * trail(
+            image.shape, x + away[0], y + away[1], angle, 4 * size, width
+        )
+    if rng.random() < 0.3:  # a tumbling one flashes
+        rows, columns = np.indices(image.shape)
+        shape *= 1 + 0.6 * np.sin((columns + rows) / rng.uniform(3, 20))
+    ridge = np.exp(rng.uniform(np.log(1.5), np.log(40)))
+    out, seen = image + ridge * sigma * shape, trail(image.shape, x, y, angle, 4 * size, 0.7) > 0.5
+    if rng.random() < 1 / 3:
+        blank = _half(image.shape, rng)
+        while (seen & ~blank).sum() < size / 3:
+            blank = _half(image.shape, rng)
+        out, shape, seen = np.where(blank, np.median(image), out), shape * ~blank, seen & ~blank
+    rows, columns = np.nonzero(seen)
+    along = columns * np.cos(np.radians(angle)) + rows * np.sin(np.radians(angle))
+    about = {"x": columns.mean(), "y": rows.mean(), "angle": angle, "length": np.ptp(along)}
+    return out, about | {"snr": ridge * np.sqrt(np.square(shape).sum())}
+
+
+def _half(shape, rng, most=0.5):
+    """Return a mask that blanks up to half of a stamp, from a side inwards."""
+    depth, side = int(rng.uniform(0.1, most) * shape[0]), rng.integers(4)
+    blank = np.zeros(shape, bool)
+    np.rot90(blank, side)[:depth] = True
+    return blank
+
+
+def _cut(image, planted, rng):
+    """Return a stamp that the detector's edge cuts, unless it would cut the streak."""
+    blank, place = _half(image.shape, rng, 0.3), [planted.get(name) for name in _PLACE]
+    if planted and (blank & (trail(image.shape, *place, 1.5) > 0.1)).any():
+        return image
+    return np.where(blank, np.median(image), image)
+
+
+def _ghost(image, rng):
+    size, sigma = len(image), _sigma(image)
+    x, y = rng.uniform(0.1, 0.9, 2) * size
+    radius = rng.uniform(0.12, 0.7) * size
+    rows, columns = np.indices(image.shape)
+    r = np.hypot(columns - x, (rows - y) * rng.uniform(0.8, 1.2)) / radius
+    soft = rng.uniform(0.03, 0.12)
+    ring = 0.5 * (1 - erf((r - 1) / soft))
+    if rng.random() < 0.7:
+        ring *= 0.5 * (1 + erf((r - rng.uniform(0.3, 0.8)) / soft))
+    return image + sigma * np.exp(rng.uniform(np.log(1), np.log(8))) * rng.choice(
+        [1, 1, -1]
+    ) * ring, {}
+
+
+def _dementor(image, rng):
+    size, sigma = len(image), _sigma(image)
+    t = np.linspace(0, 1, 40)
+    angle, bend = rng.uniform(0, 2 * np.pi), rng.normal(0, 1.2)
+    reach, width = rng.uniform(0.3, 1.0) * size, rng.uniform(0.04, 0.12) * size
+    heading = angle + bend * t
+    start = rng.uniform(0.15, 0.85, 2) * size
+    xs = start[0] + np.cumsum(np.cos(heading)) * reach / len(t)
+    ys = start[1] + np.cumsum(np.sin(heading)) * reach / len(t)
+    plume = np.zeros_like(image)
+    for x, y, wide, bright in zip(
+        xs, ys, width * (0.3 + t), np.exp(rng.normal(0, 0.4, len(t))), strict=True
+    ):
+        plume += bright * (1 - 0.5 * rng.random()) * _blob(image.shape, x, y, max(wide, 1.5))
+    plume /= plume.max()
+    return image + sigma * rng.uniform(2, 15) * rng.choice([1, 1, -1]) * plume, {}
+
+
+def _masked_star(image, rng):
+    size, sigma = len(image), _sigma(image)
+    x, y = rng.uniform(0.15, 0.85, 2) * size
+    rows, columns = np.indices(image.shape)
+    r = np.hypot(columns - x, rows - y)
+    radius, peak = rng.uniform(0.05, 0.2) * size, np.exp(rng.uniform(np.log(3), np.log(60)))
+    halo = peak * (1 + (r / radius) ** 2) ** -rng.uniform(1, 2)
+    turn = rng.choice([0, 45]) + rng.normal(0, 2)
+    if rng.random() < 0.6:
+        for each in (turn, turn + 90):
+            long = rng.uniform(2, 8) * radius
+            spike = trail(image.shape, x, y, each, long, rng.uniform(0.7, 1.5))
+            halo = halo + peak * rng.uniform(0.2, 1) * spike
+    out = image + sigma * rng.choice([1, 1, -1]) * halo * (1 + 0.3 * rng.normal(size=image.shape))
+    low = np.median(image) - rng.choice([0, 0, 5, 30]) * sigma
+    if rng.random() < 0.4:
+        bleed = (np.abs(columns - x) < rng.uniform(0.6, 2)) & (np.abs(rows - y) < radius * 4)
+        out = np.where(bleed, low if rng.random() < 0.5 else out + 20 * sigma, out)
+    return np.where(r < radius, low, out), {}
+
+
+def _plain(image, rng):
+    out, sigma = image.copy(), _sigma(image)
+    for _ in range(rng.integers(0, 4)):
+        spot = np.zeros_like(image)
+        _add_residual(spot, *rng.uniform(0, len(image), 2), rng)
+        out += sigma * spot
+    if rng.random() < 0.25:
+        x, y = rng.uniform(0.1, 0.9, 2) * len(image)
+        hit = trail(image.shape, x, y, rng.uniform(0, 180), rng.uniform(1, 5), 0.4)
+        out += sigma * rng.uniform(5, 60) * hit
+    return out, {}
+
+
+def _displayed(image, rng):
+    """Return a stamp as a display shows it: cut by zscale or at percentiles, 256 levels."""
+    if rng.random() < 0.5:
+        low, high = ZScaleInterval(contrast=rng.choice([0.25, 0.15, 0.5])).get_limits(image)
+    else:
+        low, high = np.percentile(image, [rng.uniform(0.2, 5), rng.uniform(98.5, 99.9)])
+    high = max(high, low + _sigma(image))
+    return np.round(255 * np.clip((image - low) / (high - low), 0, 1)).astype(np.uint8)
+
+
+_PLANTS_ON_STAMPS = dict(
+    zip(STAMPS, (_asteroid, _satellite, _ghost, _dementor, _masked_star, _plain), strict=True)
+)
 
 
 def _star(name, number, cadence, seed):

@@ -604,6 +604,22 @@ def test_ztf_examples(real):
 
 
 @pytest.mark.real
+@pytest.mark.parametrize("name", datasets.FILES)
+def test_files_of_alerts_images_and_weights(name, real):
+    contents = datasets.contents(name)
+    assert len(contents) == len(datasets.info(name)["checksums"])
+    assert all(contents)
+    with pytest.raises(ValueError, match=rf"'{name}' has no light curves; read it by datasets"):
+        datasets.load(name)
+
+
+def test_a_tree_depends_on_what_may_be_executed():
+    empty = {"a.sh": b"", "b": b""}
+    assert datasets.git_tree(empty) != datasets.git_tree(empty, {"a.sh"})
+    assert datasets.git_tree(empty, {"c"}) == datasets.git_tree(empty)
+
+
+@pytest.mark.real
 def test_fetch_names_the_mirror_s_own_files(mirror):
     first = datasets.REGISTRY["ztf-examples"].files[0]
     assert datasets.fetch("ztf-examples")[0].samefile(mirror / first.address)

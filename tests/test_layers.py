@@ -9,14 +9,14 @@ import skynb
 
 PACKAGE = Path(skynb.__file__).parent
 LAYERS = [
-    ["lightcurves", "taxonomy"],
-    ["simulate"],
-    ["datasets"],
-    ["dmdt", "periods"],
+    ["lightcurves", "taxonomy", "stamps"],
+    ["simulate", "packets", "planted", "image_pairs"],
+    ["datasets", "alerts"],
+    ["dmdt", "periods", "crossmatch", "subtraction"],
     ["features", "structure"],
     ["models"],
     ["evaluate", "networks", "distributions", "bayes", "selection", "embed", "outliers", "trust"],
-    ["classify", "labels"],
+    ["classify", "labels", "realbogus", "streaks", "differencing"],
     ["predict", "explain"],
     ["survey", "faithfulness", "counterfactuals", "verdict"],
     ["plots"],
@@ -105,4 +105,4 @@ def test_a_module_stays_short(path):
 
 
 def test_the_package_stays_thin():
-    assert sum(code_lines(path.read_text()) for path in PATHS) < 12_000
+    assert sum(code_lines(path.read_text()) for path in PATHS) < 15_000

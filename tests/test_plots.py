@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from bokeh.models import GridPlot, ImportedStyleSheet, UIElement
 
-from skynb import dmdt, faithfulness, plots, taxonomy
+from skynb import dmdt, faithfulness, plots, stamps, taxonomy
 
 
 @pytest.fixture
@@ -305,6 +305,19 @@ def test_a_class_grid_takes_images_and_periods_aligned_with_the_table(lcs):
     assert titles[1::3] == ["period 4 d", "period 3 d"]
 
 
+def test_lines_lie_on_both_sides_of_a_streak_and_rows_go_upwards():
+    stamp = np.zeros((66, 66))
+    stamp[10, 20:41] = 9
+    found = pd.DataFrame({"x": [30, np.nan], "y": [10, np.nan], "angle": [0, np.nan]})
+    picture = plots.streaks([stamp, stamp], found.assign(length=20.0), titles=["a", "b"])
+    assert isinstance(hv.render(picture), GridPlot)
+    image, lines = picture.values()[0]
+    assert [image[30, 10], image[30, 55]] == [9, 0]
+    assert [line[:, 1].tolist() for line in lines.split(datatype="array")] == [[7, 7], [13, 13]]
+    assert [line[:, 0].tolist() for line in lines.split(datatype="array")] == [[20, 40]] * 2
+    assert not len(picture.values()[1].values()[1].data)
+
+
 def test_a_gallery_keeps_the_order_of_the_table_and_admits_a_missing_period(lcs):
     picture = plots.gallery(lcs.drop(columns="label")[::-1])
     titles = [drawn.title.text for drawn in _figures(picture)]
@@ -435,3 +448,28 @@ def test_curves_of_deletion_carry_their_areas():
     assert [curve.label for curve in deletion] == ["mine 0.25"]
     assert [curve.label for curve in insertion] == ["mine 0.75"]
     hv.render(deletion)
+
+
+def test_triplets_show_every_plane():
+    triplets = np.random.default_rng(0).normal(size=(2, 9, 9, 3)).astype(np.float32)
+    triplets[0, 7:] = 0
+    triplets[0, 2, 3, 2] = -50
+    triplets[1, ..., 0] = 0
+    layout = plots.triplets(triplets, ["a"])
+    titles = [picture.opts.get().kwargs["title"] for picture in layout]
+    assert titles == ["a", "template", "difference", "science", *titles[1:3]]
+    shown = layout.values()[2].dimension_values("brightness", flat=False)
+    assert np.array_equal(shown, stamps.stretch(triplets[0, ..., 2]))
+    assert shown[2, 3] == 0  # row 0 is at the bottom
+    hv.render(layout)
+
+
+def test_panels_have_a_column_for_each_name():
+    pixels = np.random.default_rng(0).normal(size=(2, 8, 9))
+    rings = [pd.DataFrame({"x": [3.0], "y": [2.0]})] * 2
+    picture = plots.panels({"science": pixels, "blank": 0 * pixels, "truth": pixels}, rings)
+    assert len(picture) == 6
+    assert [list(each)[1].dimension_values("x").tolist() for each in picture] == [[3.0]] * 6
+    hv.render(picture)
+    with pytest.raises(ValueError, match="give each name the same number"):
+        plots.panels({"a": pixels, "b": pixels[:1]})

@@ -7,8 +7,9 @@ from skynb.widgets.label import Labeler
 from skynb.widgets.lightcurve import LightCurveExplorer
 from skynb.widgets.map import MapExplorer
 from skynb.widgets.selection import Selection
+from skynb.widgets.stamp import StampExplorer
 
 __all__ = [
     "DmDtExplorer", "ExplanationViewer", "Explorer", "Labeler", "LightCurveExplorer",
-    "MapExplorer", "Selection",
+    "MapExplorer", "Selection", "StampExplorer",
 ]  # fmt: skip

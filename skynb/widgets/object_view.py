@@ -549,7 +549,7 @@ class ObjectView(view.View):
         for band, style in band_styles(lc["band"]).items():
             part = self.kept & (lc["band"] == band).to_numpy()
             axes.errorbar(
-                x[part], lc["mag"][part], lc["magerr"][part], fmt=_MPL[style["marker"]],
+                x[part], lc["mag"][part], lc["magerr"][part], fmt=MARKERS[style["marker"]],
                 color=style["color"], ms=3, lw=0.6, label=band,
             )  # fmt: skip
         pairs = self.selection.pairs
@@ -587,7 +587,7 @@ class ObjectView(view.View):
         axes.set(xlabel="dt", ylabel="dm [mag]", title=self.image.figure.title.text)
 
 
-_MPL = {
+MARKERS = {
     "circle": "o", "square": "s", "triangle": "^", "diamond": "D", "inverted_triangle": "v",
     "star": "*", "hex": "h",
 }  # fmt: skip

@@ -130,6 +130,7 @@ def test_the_index_of_a_sweep_is_shown_offline_and_sorts(page, screenshots, tmp_
             {"n_per_class": 5},
             ["MapExplorer", "LightCurveExplorer", "DmDtExplorer", "Labeler", "Explorer"],
         ),
+        ("alerts", {"n_packets": 20}, ["StampExplorer"]),
     ],
 )
 def test_explorers_leave_stills_in_a_report(name, given, explorers, page, screenshots, tmp_path):
@@ -143,7 +144,9 @@ def test_explorers_leave_stills_in_a_report(name, given, explorers, page, screen
         assert still.is_visible()
         assert still.evaluate("image => image.naturalWidth") > 300
         assert _has_content(Image.open(io.BytesIO(still.screenshot())))
-        line = page.locator("figcaption").get_by_text(re.compile(rf"^widgets\.{explorer}\(lcs"))
+        line = page.locator("figcaption").get_by_text(
+            re.compile(rf"^widgets\.{explorer}\((lcs|alerts)")
+        )
         assert line.is_visible()
     text = page.locator("main").inner_text()
     assert "Traceback" not in text
