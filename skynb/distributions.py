@@ -19,7 +19,10 @@ LEVELS = ("max", "93.3", "84.1", "69.1", "50", "30.9", "15.9", "6.7", "min")
 
 KINDS = ("weights", "biases", "gradients", "activations")
 BIASES = ("bias", "beta")
-"""Names of a layer's variables that are added; all others are weights."""
+"""Names of a layer's variables that are added; all others are weights, frozen or not."""
+
+STATISTICS = ("moving_", "seed_generator_state")
+"""How names of variables begin that are neither: what a layer has seen, or draws from."""
 
 N_BUCKETS = 30
 _CHUNK = 1 << 20  # values counted at a time
@@ -85,7 +88,7 @@ class Distributions:
     Parameters
     ----------
     x, y : ndarray, shape (n_objects, ...)
-        Inputs and targets, as the network takes them.
+        Inputs and targets, as the network takes them; of a network of several inputs a list.
     n_objects : int
         At most so many of them are watched, drawn at random.
     show : callable, optional
@@ -110,10 +113,15 @@ class Distributions:
     async_safe = True  # nothing is done after a batch, so Keras need not wait
 
     def __init__(self, x, y, *, n_objects=32, show=None, folder=None, n_buckets=N_BUCKETS, seed=0):
-        if len(x) != len(y) or not len(x):
-            raise ValueError(f"expected one target per object, got {len(x)} and {len(y)}")
-        rows = np.sort(np.random.default_rng(seed).permutation(len(x))[:n_objects])
-        self._x, self._y = np.asarray(x)[rows], np.asarray(y)[rows]
+        x = [np.asarray(each) for each in (x if isinstance(x, list | tuple) else [x])]
+        lengths = {len(each) for each in x}
+        if lengths != {len(y)} or not len(y):
+            numbers = ", ".join(map(str, sorted(lengths)))
+            raise ValueError(f"expected one target per object, got {numbers} and {len(y)}")
+        if n_objects < 1:
+            raise ValueError(f"n_objects is {n_objects}; watch 1 or more")
+        rows = np.sort(np.random.default_rng(seed).permutation(len(y))[:n_objects])
+        self._x, self._y = [each[rows] for each in x], np.asarray(y)[rows]
         self._show, self._folder, self._n_buckets = show, folder, n_buckets
         self._writer = None
 
@@ -137,12 +145,17 @@ class Distributions:
         ]
         try:
             outputs = [each.output for each in self._layers]
-            self._inner = keras.Model(*model.inputs, [*outputs, *model.outputs])
+            self._inner = keras.Model(model.inputs, [*outputs, *model.outputs])
         except (AttributeError, TypeError, ValueError):
             raise ValueError(
                 f"the layers of {model.name!r} have no outputs to look at; "
-                "build a functional or Sequential network of one input, its shape given"
+                "build a functional or Sequential network, the shape of its inputs given"
             ) from None
+        if len(model.inputs) != len(self._x) or len(model.outputs) != 1:
+            there = f"{len(model.inputs)} inputs and {len(model.outputs)} outputs"
+            raise ValueError(
+                f"a network of {there}, {len(self._x)} inputs are given; give each, for one output"
+            )
 
     def on_train_begin(self, logs=None):
         """Keep what the network is before it learns."""
@@ -191,11 +204,12 @@ class Distributions:
         slopes = tape.gradient(loss, variables)
         gradients = {v.path: each for v, each in zip(variables, slopes, strict=True)}
         for layer, output in zip(self._layers, outputs, strict=True):
-            own = layer.trainable_variables
+            own = [v for v in layer.weights if not v.name.startswith(STATISTICS)]
+            slopes = [gradients.get(v.path) for v in own]  # frozen ones have none
             found = {
                 "weights": [v for v in own if v.name not in BIASES],
                 "biases": [v for v in own if v.name in BIASES],
-                "gradients": [gradients[v.path] for v in own if gradients[v.path] is not None],
+                "gradients": [each for each in slopes if each is not None],
                 "activations": [output],
             }
             for kind, arrays in found.items():

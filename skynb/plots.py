@@ -539,7 +539,7 @@ def distributions(table, *, layers=None):
                 values = part[list(skynb.distributions.LEVELS)].to_numpy()
                 pictures.append(percentiles(values, part["epoch"].to_numpy()))
             title = f"{name}\n{kind}"
-            pictures[-1].opts(title=title, frame_width=178, frame_height=110, ylabel=" ")
+            pictures[-1].opts(title=title, frame_width=178, frame_height=110, ylabel=kind)
             pictures[-1].opts(fontsize={"title": "9pt", "ticks": "7pt"}, xticks=4, yticks=4)
     return hv.Layout(pictures).cols(len(kinds)).opts(shared_axes=False)
 

@@ -133,6 +133,43 @@ def test_gradients_and_activations_are_those_of_the_network(problem):
         np.testing.assert_allclose(ours, theirs(values), atol=1e-6)
 
 
+def test_a_frozen_layer_shows_its_weights_and_no_gradients(problem):
+    x, y = problem
+    model = network()
+    model.get_layer("hidden").trainable = False
+    seen = distributions.Distributions(x, y)
+    seen.set_model(model)
+    seen.on_train_begin()
+    kinds = seen.table.groupby("layer")["kind"].agg(set)
+    assert kinds["hidden"] == {"weights", "biases", "activations"}
+    assert kinds["head"] == set(distributions.KINDS)
+    layers = [keras.Input((14, 14, 1)), keras.layers.BatchNormalization(), keras.layers.Flatten()]
+    model = keras.Sequential([*layers, keras.layers.Dense(2, activation="softmax")])
+    model.compile("sgd", "sparse_categorical_crossentropy", jit_compile=False)
+    seen = distributions.Distributions(np.zeros((4, 14, 14, 1)), np.zeros(4))
+    seen.set_model(model)
+    seen.on_train_begin()
+    first = seen.table.set_index("kind").iloc[:2]
+    assert first["n_values"].to_dict() == {"weights": 1, "biases": 1}  # no moving mean
+
+
+def test_a_network_of_two_inputs(problem):
+    x, y = problem
+    one, two = keras.Input((5,)), keras.Input((3,))
+    both = keras.layers.Concatenate()([one, two])
+    model = keras.Model([one, two], keras.layers.Dense(2, activation="softmax", name="head")(both))
+    model.compile("sgd", "sparse_categorical_crossentropy", jit_compile=False)
+    fed = [x, x[:, :3]]
+    seen = distributions.Distributions(fed, y)
+    model.fit(fed, y, epochs=1, verbose=0, callbacks=[seen])
+    table = seen.table.set_index(["layer", "kind", "epoch"])
+    assert table.loc[("head", "weights", 1), "n_values"] == 16
+    with pytest.raises(ValueError, match="2 inputs and 1 outputs, 1 inputs are given; give each"):
+        distributions.Distributions(x, y).set_model(model)
+    with pytest.raises(ValueError, match="one target per object, got 3, 80 and 80"):
+        distributions.Distributions([x, x[:3]], y)
+
+
 def test_a_network_that_diverged_is_seen(problem):
     x, y = problem
     model, seen = network(), distributions.Distributions(x, y)
@@ -193,6 +230,8 @@ def test_bad_input_is_said_in_a_sentence(problem):
     x, y = problem
     with pytest.raises(ValueError, match="one target per object, got 80 and 3"):
         distributions.Distributions(x, y[:3])
+    with pytest.raises(ValueError, match="n_objects is 0; watch 1 or more"):
+        distributions.Distributions(x, y, n_objects=0)
 
     class Own(keras.Model):
         def __init__(self):
