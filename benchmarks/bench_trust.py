@@ -71,7 +71,7 @@ def _forest(data, y, seed):
 
 def _coverage(y, forests):
     """Return the coverage of every method: mean and spread over splits, and each class's."""
-    ways = {"lac": {}, "aps": {"method": "aps"}, "lac by class": {"by_class": True}}
+    ways = {"in the mean": {}, "by class": {"by_class": True}}
     rows = []
     for forest, rest, said in forests:
         for split in range(N_SPLITS):
@@ -217,8 +217,7 @@ def _errors(data, y):
     table = trust.confident_errors(labels, said, result.classes, embedding=Z)
     sure = (said.max(axis=1) >= 0.9).sum()
     print(f"\n{len(table)} of {sure} objects said with 90 % and more are wrong")
-    groups = table.groupby("group")[["label", "said"]].agg(lambda names: names.mode()[0])
-    print(groups.assign(n_objects=table["group"].value_counts()).to_string())
+    print(trust.groups(table).to_string())
     return table
 
 

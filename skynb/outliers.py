@@ -211,6 +211,8 @@ class Unfamiliar:
             of the scatter within classes. ``neighbours``: distance to the ``n_neighbors``-th
             nearest training object, of activations scaled to length 1.
         """
+        if not hasattr(self, "means_"):
+            raise ValueError("nothing was learnt yet; call fit first")
         a, z, known = _finite(activations), _finite(logits), self.means_.shape[1]
         if len(a) != len(z) or a.shape[1] != known:
             raise ValueError(

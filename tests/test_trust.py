@@ -75,14 +75,6 @@ def test_by_class_a_rare_class_gets_its_share():
     assert each[CLASSES].min() > 0.85
 
 
-def test_aps_sets_are_never_empty_and_cover():
-    y, said = judged(1500, 3)
-    sets = trust.PredictionSets(0.9, method="aps").fit(y[:700], said[:700], CLASSES)
-    table = trust.coverage(y[700:], sets.predict(said[700:]))
-    assert table.loc["all", "empty"] == 0
-    assert table.loc["all", "coverage"] > 0.88
-
-
 def test_a_higher_level_makes_larger_sets():
     y, said = judged(1000, 4)
     small, large = (
@@ -164,6 +156,19 @@ def test_errors_said_with_confidence_are_found_and_grouped():
     ) == {0}
 
 
+def test_a_group_is_named_by_its_commonest_pair():
+    """The commonest label and the commonest answer are the same class: no pair has both."""
+    label = ["RS CVn", "RS CVn", "EW", "EW", "EA", "RS CVn"]
+    said = ["EA", "EA", "RS CVn", "RS CVn", "RS CVn", "EW"]
+    errors = pd.DataFrame({"label": label, "said": said, "group": [0] * 5 + [1]})
+    table = trust.groups(errors)
+    assert table["label"].tolist() == ["EW", "RS CVn"]
+    assert table["said"].tolist() == ["RS CVn", "EW"]
+    assert table["n_pair"].tolist() == [2, 1]
+    assert table["n_objects"].tolist() == [5, 1]
+    assert len(trust.groups(errors[:0])) == 0
+
+
 def test_no_error_and_few_errors_are_no_trouble():
     y, said = ["EA", "EW", "EA"], [[0.1, 0.9], [0.1, 0.9], [0.9, 0.1]]
     places = np.zeros((3, 2))
@@ -180,11 +185,7 @@ def test_no_error_and_few_errors_are_no_trouble():
 def test_bad_input_is_said_in_a_sentence():
     y, said = judged(30, 0)
     fit = trust.PredictionSets(0.9).fit
-    for options, message in (
-        ({"method": "best"}, "no method is called 'best'; choose lac or aps"),
-        ({"level": 90}, "the level is 90; give a share"),
-        ({"method": "aps", "by_class": True}, "by_class is for lac, not for aps"),
-    ):
+    for options, message in (({"level": 90}, "the level is 90; give a share"),):
         with pytest.raises(ValueError, match=message):
             trust.PredictionSets(**options).fit(y, said, CLASSES)
     with pytest.raises(ValueError, match=r"expected 10 or more to calibrate on, got 9 objects"):
@@ -202,7 +203,14 @@ def test_bad_input_is_said_in_a_sentence():
     sets = fit(y, said, CLASSES).predict(said)
     with pytest.raises(ValueError, match="expected 30 labels of EA, EW, LPV, got 2 of EA"):
         trust.coverage(["EA", "EA"], sets)
+    with pytest.raises(ValueError, match="the sets are not calibrated; call fit first"):
+        trust.PredictionSets(0.9).predict(said)
     X = pd.DataFrame(np.zeros((9, 2)), columns=["a", "b"])
+    with pytest.raises(ValueError, match="no feature has a finite value; measure"):
+        trust.drift(X * np.nan, X * np.nan)
+    for empty in (X[:0], np.zeros((0, 2)), np.zeros((0, 4, 5))):
+        with pytest.raises(ValueError, match="expected 5 objects or more of each, got 0 and 0"):
+            trust.drift(empty, empty)
     with pytest.raises(ValueError, match="do not share b, c; measure both the same way"):
         trust.drift(X, X.rename(columns={"b": "c"}))
     with pytest.raises(ValueError, match="expected 5 objects or more of each, got 9 and 4"):
