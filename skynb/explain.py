@@ -13,9 +13,11 @@ arXiv:1311.2901 (deconvolutional network, occlusion); Smilkov et al. 2017, arXiv
 arXiv:1703.01365 (integrated gradients); Lundberg et al. 2020, arXiv:1905.04610 (SHAP of trees).
 """
 
+import copy
 import dataclasses
 import functools
 import importlib
+import inspect
 import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -87,7 +89,9 @@ def adapt(model, *, layer=None, relu=None):
 
     It ends before the activations of its outputs (in logits, not probabilities), or in ``layer``.
     Inputs and outputs are lists, which is how tf-keras-vis feeds it; Keras would warn otherwise.
-    The model may be a Sequential one and have several inputs and outputs; it is left as it is.
+    The model may be a Sequential one and have several inputs and outputs; it is left as it is. The
+    layers of a model within the model become its own; of two with one name, the second's gets a
+    ``_``.
 
     Parameters
     ----------
@@ -99,33 +103,72 @@ def adapt(model, *, layer=None, relu=None):
     Raises
     ------
     ValueError
-        A model that is neither functional nor Sequential, a layer that is not there.
+        A model, or one within it, that is neither functional nor Sequential, a layer that is not
+        there.
     """
     keras = networks.load_keras()
     if not (isinstance(model, keras.Model) and getattr(model, "inputs", None)):
         raise ValueError(f"expected a functional or Sequential keras.Model, got {model!r:.80}")
+    flat = _flat(model, relu)
+    if layer is not None:
+        return keras.Model(flat.inputs, [_layer(flat, _named(model, layer)).output])
+    outputs = []
+    for output in flat.outputs:
+        last = output._keras_history.operation
+        if type(last).__name__ == "Softmax":  # of keras.layers or keras.ops
+            output = last.input
+        outputs.append(_linear(output))
+    return keras.Model(flat.inputs, outputs)
 
-    def cloned(old):
-        if relu and isinstance(old, keras.layers.ReLU):
-            return keras.layers.Activation(relu, name=old.name)
-        new = type(old).from_config(old.get_config())
+
+def _flat(model, relu):
+    """Return a copy of a model in which the layers of models within it are its own."""
+    keras = networks.load_keras()
+    inputs = [keras.Input(batch_shape=x.shape, dtype=x.dtype, name=x.name) for x in model.inputs]
+    made, names = {}, {x.name for x in inputs}
+
+    def run(inner, tensors, **_):
+        graph = getattr(inner, "_functional", None) or inner
+        if not hasattr(graph, "_run_through_graph"):
+            raise ValueError(f"{inner.name} is a model of its own class; build it of layers")
+        return graph._run_through_graph(tensors, operation_fn=copied)
+
+    def copied(old):
+        if isinstance(old, keras.Model):
+            return functools.partial(run, old)
+        if id(old) not in made:
+            made[id(old)] = old, again(old)
+        return made[id(old)][1]
+
+    def again(old):
+        name = old.name
+        while name in names:
+            name += "_"
+        names.add(name)
+        if relu and type(old).__name__ in ("ReLU", "Relu"):
+            return keras.layers.Activation(relu, name=name)
+        if not isinstance(old, keras.Layer):  # of keras.ops
+            new = copy.copy(old)
+            new.name, new._inbound_nodes, new._outbound_nodes = name, [], []
+            return new
+        new = type(old).from_config(old.get_config() | {"name": name})
         if relu and getattr(old, "activation", None) is keras.activations.relu:
             new.activation = relu
         return new
 
-    copy = keras.models.clone_model(model, clone_function=cloned)
-    copy.set_weights(model.get_weights())
-    if layer is not None:
-        return keras.Model(copy.inputs, [_layer(copy, layer).output])
-    outputs = []
-    for output in copy.outputs:
-        last = output._keras_history.operation
-        if isinstance(last, keras.layers.Softmax):
-            output = last.input
-        elif hasattr(last, "activation"):
-            last.activation = keras.activations.linear
-        outputs.append(output)
-    return keras.Model(copy.inputs, outputs)
+    flat = keras.Model(inputs, keras.tree.flatten(run(model, inputs)))
+    for old, new in made.values():
+        if isinstance(old, keras.Layer):
+            new.set_weights(old.get_weights())
+    return flat
+
+
+def _linear(output):
+    """Return what a layer puts out, its activation taken away."""
+    last = output._keras_history.operation
+    if hasattr(last, "activation"):
+        last.activation = networks.load_keras().activations.linear
+    return output
 
 
 def attribute(
@@ -159,13 +202,15 @@ def attribute(
     Raises
     ------
     ValueError
-        An unknown method, a class or a layer that is not there, images of another shape or recipe,
-        a model without convolution where one is needed.
+        An unknown method or option, a class or a layer that is not there, images of another shape
+        or recipe or not finite, a model without convolution where one is needed, or with an input
+        that is no image.
     """
     if callable(method):
         return np.asarray(method(model, images, target, seed=seed), dtype=float)
     if method not in METHODS:
         raise ValueError(f"no method is called {method!r}; choose one of {', '.join(METHODS)}")
+    _check(method, options)
     model, images = unwrap(model, images)
     nets, x = feed(model, images)
     if len(x[0]) == 0:
@@ -187,14 +232,29 @@ def attribute(
     return maps if len(maps) > 1 else maps[0]
 
 
+def _check(method, options):
+    """Refuse options that the method lacks, and counts below 1."""
+    function = METHODS[method]
+    known = inspect.signature(function).parameters.values()
+    known = [each.name for each in known if each.kind == each.KEYWORD_ONLY]
+    known = [name for name in known if name not in getattr(function, "keywords", ())]
+    for name, value in options.items():
+        if name not in known:
+            there = f"there are {', '.join(known)}" if known else "it has none"
+            raise ValueError(f"no option of {method} is called {name!r}; {there}")
+        if name in ("n_steps", "n_samples", "size") and value < 1:
+            raise ValueError(f"{name} is {value}; give 1 or more")
+
+
 def maximize(
-    model, target, *, layer=None, n_steps=200, variation=20.0, norm=20.0, rate=0.03, seed=0
+    model, target, *, layer=None, n_steps=200, variation=0.1, norm=0.5, rate=0.03, seed=0
 ):  # fmt: skip
     """Return an image that excites a class, or a filter of a layer, most: (n_dm, n_dt), 0 to 1.
 
     In units of what the network is fed, sqrt p(dm|dt); its columns need not sum to what those of
-    an image do. Of several networks the first is asked, of a model with several inputs the images
-    are a list.
+    an image do. A filter is excited by its mean answer, what is below 0 left out; if it is silent
+    everywhere, by its strongest, and stays dark if every cell quiets it. Of several networks the
+    first is asked, of a model with several inputs the images are a list.
 
     Parameters
     ----------
@@ -203,30 +263,52 @@ def maximize(
     layer : str or int, optional
         Name or position; without it a class is meant.
     variation, norm : float
-        Weights of the total variation and of the L2 norm, both per cell.
+        Weights of the total variation and of the mean square, in units of what the cells do at the
+        start: with ``norm`` 0.5 alone, a cell that does as much as the mean is lit fully.
     rate : float
         Of Adam, in units of the image.
+
+    Raises
+    ------
+    ValueError
+        A class, filter or layer that is not there, no step, a target that no cell changes, an image
+        that is not finite.
     """
+    if n_steps < 1:
+        raise ValueError(f"n_steps is {n_steps}; take 1 step or more")
     model, _ = unwrap(model)
     net = adapt(networks_of(model)[0], layer=layer)
+    _only_images(net)
     classes = None if layer is not None else getattr(model, "classes_", None)
-    weights = _weights(target, net.outputs, classes, 1)
+    weights = _weights(target, net.outputs, classes, 1, what="class" if layer is None else "filter")
+    if layer is not None:
+        _linear(net.outputs[0])  # a silent filter has a slope, too; its answer is rectified below
     rng, tf = np.random.default_rng(seed), _tensorflow()
-    start = [rng.uniform(0, 0.1, (1, *each.shape[1:])).astype(np.float32) for each in net.inputs]
-    penalties = "activation_maximization.regularizers."
+    drawn = [rng.uniform(size=(1, *each.shape[1:])).astype(np.float32) for each in net.inputs]
+    for top, peak in ((0.1, False), (0.3, False), (1.0, False), (1.0, True)):
+        start = [np.float32(top) * each for each in drawn]
+        scores = _scores(weights, slice(None), peak=peak, rectified=layer is not None and not peak)
+        scale = sum(float(np.abs(each).sum()) for each in _gradient(net, scores, start))
+        if scale > 0:
+            break
+    else:
+        raise ValueError(f"no cell changes {target!r}: it is dead; choose another, or train anew")
+    penalties = [
+        _vis("activation_maximization.regularizers.TotalVariation2D")(variation * scale),
+        lambda x: norm * scale * tf.reduce_mean(tf.square(x), axis=(1, 2, 3)),
+    ]
     images = _vis("activation_maximization.ActivationMaximization")(net)(
-        _scores(weights, slice(None)),
+        scores,
         start,
         input_range=(0.0, 1.0),
         input_modifiers=[[lambda x: tf.clip_by_value(x, 0.0, 1.0)] for _ in start],
-        regularizers=[
-            [_vis(f"{penalties}TotalVariation2D")(variation), _vis(f"{penalties}Norm")(norm, p=2)]
-            for _ in start
-        ],
+        regularizers=[penalties for _ in start],
         steps=n_steps,
         optimizer=networks.load_keras().optimizers.Adam(rate),
     )
     images = [np.asarray(each)[0, ..., 0] for each in images]
+    if not all(np.isfinite(each).all() for each in images):
+        raise ValueError(f"the image of {target!r} is not finite; lower the rate or the penalties")
     return images if len(images) > 1 else images[0]
 
 
@@ -238,7 +320,7 @@ def project(model, images, *, layer, filter):
     """
     nets, x = feed(*unwrap(model, images))
     net = adapt(nets[0], layer=layer, relu=_rectified())
-    weights = _weights(filter, net.outputs, None, len(x[0]))
+    weights = _weights(filter, net.outputs, None, len(x[0]), what="filter")
     maps = _batches(functools.partial(_gradient, net), x, weights, peak=True)
     maps = [each.sum(axis=-1, dtype=float) for each in maps]
     return maps if len(maps) > 1 else maps[0]
@@ -249,8 +331,12 @@ def filters(model, layer=None):
 
     With several channels (n_filters, height, width, n_channels).
     """
-    net = networks_of(unwrap(model)[0])[0]
-    layer = _convolutions(net)[0] if layer is None else _layer(net, layer)
+    model = networks_of(unwrap(model)[0])[0]
+    net = adapt(model)
+    first = _convolutions(net)[0]
+    layer = first if layer is None else _layer(net, _named(model, layer))
+    if len(getattr(getattr(layer, "kernel", None), "shape", ())) != 4:
+        raise ValueError(f"layer {layer.name} has no filters; choose a convolution: {first.name}")
     kernel = np.moveaxis(np.asarray(layer.kernel), -1, 0)
     return kernel[..., 0] if kernel.shape[-1] == 1 else kernel
 
@@ -356,6 +442,8 @@ def _shared(offsets, mjd, mag, maps, grid, n_rounds):
             f"attributions of shape {maps.shape}, expected {wanted} for {grid}; explain the images "
             "of these light curves on this grid"
         )
+    if not np.isfinite(maps).all():
+        raise ValueError("the attribution is not finite; explain the images again")
     if grid.spread:
         raise ValueError("a spread pair fills several cells; use a grid with spread=False")
     values, rest = np.zeros(len(mjd)), np.zeros(len(maps))
@@ -429,6 +517,11 @@ def unwrap(model, images=None):
     learner = getattr(model.learner_, "learner", None)
     if not isinstance(learner, networks.DmDtCNN):
         raise ValueError(f"a classifier of kind {model.kind!r} has no network; see explain.trees")
+    if isinstance(images, np.ndarray | list | tuple):
+        raise ValueError(
+            "a classifier is asked about light curves, not images; give their table, or explain "
+            "its networks, classifier.learner_.learner"
+        )
     return learner, None if images is None else model.measure(images).images
 
 
@@ -444,18 +537,32 @@ def feed(model, images):
         return nets, [model.stack(images)[:, 0]]
     if not getattr(model, "inputs", None):
         raise ValueError(f"expected a DmDtCNN or a keras.Model, got {model!r:.80}")
-    x = [
-        np.asarray(each, np.float32) for each in (images if isinstance(images, list) else [images])
-    ]
+    images = images if isinstance(images, list | tuple) else [images]
+    x = [np.asarray(each, np.float32) for each in images]
     wanted = [tuple(each.shape[1:]) for each in model.inputs]
+    _only_images(model)
     if [each.shape[1:] for each in x] != wanted:
         got = ", ".join(str(each.shape) for each in x)
         raise ValueError(f"images of shape {got} for inputs {wanted}; give objects on axis 0")
+    if len({len(each) for each in x}) > 1:
+        numbers = " and ".join(str(len(each)) for each in x)
+        raise ValueError(f"inputs of {numbers} objects; give the same objects to each")
+    if not all(np.isfinite(each).all() for each in x):
+        raise ValueError("the images are not finite; make them with dmdt.images")
     return nets, x
 
 
+def _only_images(net):
+    for shape in (tuple(each.shape[1:]) for each in net.inputs):
+        if len(shape) != 3:
+            raise ValueError(
+                f"an input of shape {shape} is no image (n_dm, n_dt, n_channels); build a model in "
+                "which its value is fixed, and explain that"
+            )
+
+
 def _batch_of_one(images):
-    if isinstance(images, list):
+    if isinstance(images, list | tuple):
         return [np.asarray(each)[None] for each in images]
     return np.asarray(images)[None]
 
@@ -480,7 +587,7 @@ def probabilities(nets, x):
     return [np.mean(each, axis=0, dtype=float) for each in zip(*every, strict=True)]
 
 
-def _weights(target, outputs, classes, n_objects):
+def _weights(target, outputs, classes, n_objects, *, what="class"):
     """Return weights of every output, shape (n_objects, n_units), 1 at the target and else 0."""
     targets = target if len(outputs) > 1 else [target]
     if not isinstance(targets, list | tuple) or len(targets) != len(outputs):
@@ -490,7 +597,7 @@ def _weights(target, outputs, classes, n_objects):
     weights = []
     for each, output in zip(targets, outputs, strict=True):
         size = output.shape[-1]
-        units = 0 if each is None else codes(each, classes, size)
+        units = 0 if each is None else codes(each, classes, size, what=what)
         if np.ndim(units) and np.shape(units) != (n_objects,):
             raise ValueError(f"{np.size(units)} classes for {n_objects} objects; give one for each")
         rows = np.eye(size, dtype=np.float32)[np.broadcast_to(units, n_objects)]
@@ -498,7 +605,7 @@ def _weights(target, outputs, classes, n_objects):
     return weights
 
 
-def codes(target, classes, size):
+def codes(target, classes, size, *, what="class"):
     """Return places in the output: those of names, or numbers if they are in range."""
     target = np.asarray(target)
     if target.dtype.kind in "OUS" and classes is not None:
@@ -507,18 +614,22 @@ def codes(target, classes, size):
         if unknown:
             raise ValueError(f"no class {unknown[0]!r}; there are {', '.join(map(str, names))}")
         return np.searchsorted(classes, target)
+    if not target.size:
+        raise ValueError(f"no {what} is named; give one, or one for each object")
     if target.dtype.kind not in "iu" or target.min() < 0 or target.max() >= size:
         wrong = target if target.dtype.kind not in "iu" else target[(target < 0) | (target >= size)]
-        raise ValueError(f"no class {wrong.ravel()[0]!s}; the output has {size}, from 0 on")
+        raise ValueError(f"no {what} {wrong.ravel()[0]!s}; the output has {size}, from 0 on")
     return target
 
 
-def _scores(weights, part, *, peak=False):
+def _scores(weights, part, *, peak=False, rectified=False):
     """Return what is asked of every output, as functions of the output of these objects."""
     tf = _tensorflow()
 
     def score(output, weight):
         between = tuple(range(1, output.ndim - 1))
+        if between and rectified:
+            output = tf.nn.relu(output)
         shape = (len(weight), *[1] * len(between), weight.shape[1])
         value = tf.reduce_sum(output * tf.reshape(tf.constant(weight), shape), axis=-1)
         return (
@@ -546,6 +657,11 @@ def _layer(net, layer):
     if isinstance(layer, int | np.integer) and -len(names) <= layer < len(names):
         return net.layers[layer]
     raise ValueError(f"no layer {layer!r}; there are {', '.join(names)}")
+
+
+def _named(model, layer):
+    """Return the name of the layer at a position of the model as it was given."""
+    return _layer(model, layer).name if isinstance(layer, int | np.integer) else layer
 
 
 def _convolutions(net):
@@ -602,7 +718,7 @@ def _drawn(rng):
 def _cam(name, model, x, weights, rng, *, layer=None):
     net = adapt(model)
     convolution = _convolutions(net)[-1]
-    chosen = convolution if layer is None else _layer(net, layer)
+    chosen = convolution if layer is None else _layer(net, _named(model, layer))
     if chosen.output.ndim < 4:
         raise ValueError(f"layer {chosen.name} has no map; choose {convolution.name} or one before")
     net.predict = lambda x, batch_size: (lambda y: y if len(y) > 1 else y[0])(_outputs(net, x))

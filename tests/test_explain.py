@@ -113,6 +113,46 @@ def test_the_image_that_excites_a_linear_class_most_is_lit_where_weights_are_pos
     np.testing.assert_allclose(found, [[1, 0], [1, 0]], atol=1e-6)
 
 
+def small(seed=0, relu=None):
+    net = keras.Sequential(
+        [
+            keras.Input((12, 14, 1)),
+            layers.Conv2D(4, 3, activation=relu),
+            layers.MaxPooling2D(2),
+            layers.Conv2D(6, 3, activation=relu),
+            layers.Flatten(),
+            layers.Dense(3, activation="softmax"),
+        ]
+    )
+    return trained(net, seed)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_images_that_excite_are_finite_and_not_blank(seed):
+    net = small(seed, relu=[None, "relu", "relu"][seed])
+    asked = [(None, unit) for unit in range(3)]
+    asked += [(0, unit) for unit in range(4)] + [(2, unit) for unit in range(6)]
+    for layer, unit in asked:
+        found = explain.maximize(net, unit, layer=layer, seed=seed, n_steps=60)
+        assert np.isfinite(found).all()
+        assert found.max() > 0.5
+        assert found.std() > 0.05
+
+
+def test_an_image_excites_its_own_class_and_filter_more_than_the_start():
+    net = small()
+    inner = explain.adapt(net, layer=2)
+    for unit in range(3):
+        found = explain.maximize(net, unit)[None, ..., None]
+        said = explain._outputs(explain.adapt(net), [found])[0][0]
+        assert said.argmax() == unit
+    for unit in (1, 4):
+        found = explain.maximize(net, unit, layer=2)[None, ..., None]
+        noise = np.random.default_rng(0).permutation(found.ravel()).reshape(found.shape)
+        answers = [explain._outputs(inner, [x])[0][0, ..., unit].clip(0) for x in (found, noise)]
+        assert answers[0].mean() > 1.2 * answers[1].mean()
+
+
 def test_filters_are_the_kernels():
     net = network()
     kernel = net.get_layer("one").get_weights()[0]
@@ -260,21 +300,20 @@ def test_activation_maximisation_is_that_of_tf_keras_vis():
     import tensorflow as tf
 
     net, rng = network(), np.random.default_rng(0)
+    start = 0.1 * rng.uniform(size=(1, 14, 16, 1)).astype(np.float32)
+    score = explain._vis("utils.scores.CategoricalScore")(1)
+    slope = explain._gradient(explain.adapt(net), [lambda output: output[:, 1]], [start])[0]
     penalties = "activation_maximization.regularizers."
-    start = rng.uniform(0, 0.1, (1, 14, 16, 1)).astype(np.float32)
     expected = directly("activation_maximization.ActivationMaximization", net)(
-        explain._vis("utils.scores.CategoricalScore")(1),
+        score,
         start,
         input_range=(0.0, 1.0),
         input_modifiers=[lambda x: tf.clip_by_value(x, 0.0, 1.0)],
-        regularizers=[
-            explain._vis(f"{penalties}TotalVariation2D")(20.0),
-            explain._vis(f"{penalties}Norm")(20.0, p=2),
-        ],
+        regularizers=[explain._vis(f"{penalties}TotalVariation2D")(0.1 * np.abs(slope).sum())],
         steps=20,
         optimizer=keras.optimizers.Adam(0.03),
     )
-    found = explain.maximize(net, 1, n_steps=20)
+    found = explain.maximize(net, 1, norm=0, n_steps=20)
     np.testing.assert_allclose(found, np.asarray(expected)[0, ..., 0], atol=1e-5)
 
 
@@ -381,6 +420,31 @@ def test_a_sequential_model_and_one_that_ends_in_a_softmax_layer_are_adapted():
             np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+def test_the_layers_of_a_model_within_a_model_are_explained():
+    net, x = network(), seen()
+    first, second = keras.Input((14, 16, 1)), keras.Input((6, 7, 4))
+    one = layers.Conv2D(4, 3, activation="relu", name="conv")
+    body = keras.Sequential([first, one, layers.MaxPooling2D(2), layers.ReLU()])
+    two = layers.Conv2D(5, 3, activation="relu", name="conv")(layers.Activation("relu")(second))
+    second = keras.Model(second, two)
+    head = keras.Sequential([layers.Flatten(), layers.Dense(3)])
+    start = keras.Input((14, 16, 1))
+    end = keras.ops.softmax(head(second(keras.ops.relu(body(start)))))
+    nested = keras.Model(start, end)
+    before = len(nested.operations[-1]._inbound_nodes)
+    nested.set_weights(net.get_weights())
+    for method in ("gradcam", "saliency", "deconvnet", "integrated"):
+        found = explain.attribute(nested, x, 1, method=method)
+        expected = explain.attribute(net, x, 1, method=method)
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_allclose(np.asarray(nested(x)), np.asarray(net(x)), atol=1e-6)
+    assert len(nested.operations[-1]._inbound_nodes) == before
+    np.testing.assert_array_equal(explain.filters(nested), explain.filters(net))
+    found = explain.project(nested, x, layer="conv_", filter=1)
+    np.testing.assert_allclose(found, explain.project(net, x, layer="two", filter=1), atol=1e-5)
+    assert explain.maximize(nested, 1, n_steps=2).shape == (14, 16)
+
+
 def test_several_inputs_and_outputs():
     images, numbers = keras.Input((8, 8, 1), name="images"), keras.Input((6, 6, 1), name="more")
     x = layers.Flatten()(layers.Conv2D(3, 3)(images))
@@ -434,7 +498,53 @@ def test_bad_input_is_said_in_one_sentence(images):
     spread = dmdt.Grid(dm=(-1, 0, 1), dt=(0, 9), spread=True)
     forest = classify.LightCurveClassifier("forest")
     forest.learner_ = classify._learner("forest", "", None, 0)
+    pair, vector = keras.Input((14, 16, 1)), keras.Input((2,))
+    two = keras.Model([pair, keras.Input((4, 4, 1))], layers.Flatten()(pair))
+    both = layers.Concatenate()([layers.Flatten()(pair), vector])
+    both = keras.Model([pair, vector], layers.Dense(3)(both))
+    dead = keras.Sequential([keras.Input((14, 16, 1)), layers.Flatten(), layers.Dense(2)])
+    dead.set_weights([0 * each for each in dead.get_weights()])
+    cnn = classify.LightCurveClassifier("dmdt_cnn")
+    cnn.learner_ = classify._learner("dmdt_cnn", "", None, 0)
+    cnn.learner_.learner = model
     cases = {
+        "no option of integrated is called 'steps'; there are n_steps, baseline": lambda: (
+            explain.attribute(net, x, steps=3)
+        ),
+        "no option of saliency is called 'layer'; it has none": lambda: explain.attribute(
+            net, x, method="saliency", layer="one"
+        ),
+        "no option of blanking is called 'lit'; there are size, baseline": lambda: (
+            explain.attribute(net, x, method="blanking", lit=True)
+        ),
+        "n_steps is 0; give 1 or more": lambda: explain.attribute(net, x, n_steps=0),
+        "n_steps is 0; take 1 step or more": lambda: explain.maximize(net, 0, n_steps=0),
+        "no cell changes 1: it is dead": lambda: explain.maximize(dead, 1),
+        "the image of 1 is not finite": lambda: explain.maximize(net, 1, rate=np.nan, n_steps=2),
+        "layer head has no filters; choose a convolution: one": lambda: explain.filters(
+            net, "head"
+        ),
+        "layer max_pooling2d.* has no filters": lambda: explain.filters(net, 2),
+        "no class is named; give one": lambda: explain.attribute(net, x, []),
+        "no filter 4; the output has 4": lambda: explain.maximize(net, 4, layer="one"),
+        "no filter 9; the output has 5": lambda: explain.project(net, x, layer="two", filter=9),
+        "inputs of 5 and 3 objects; give the same": lambda: explain.attribute(
+            two, (x, np.zeros((3, 4, 4, 1)))
+        ),
+        "an input of shape .2,. is no image": lambda: explain.attribute(
+            both, [x, np.zeros((5, 2))], 0
+        ),
+        "an input of shape .2,. is no image .n_dm": lambda: explain.maximize(both, 0),
+        "the images are not finite; make them": lambda: explain.attribute(net, x * np.nan),
+        "images have values below 0 or not finite": lambda: explain.attribute(
+            model, images * np.nan
+        ),
+        "the attribution is not finite": lambda: explain.share(
+            [0, 1], [2, 3], np.full(GRID.shape, np.nan), grid=GRID
+        ),
+        "a classifier is asked about light curves, not images": lambda: explain.attribute(
+            cnn, images
+        ),
         "no layer 'three'; there are .*one.*two.*head": lambda: explain.attribute(
             net, x, method="gradcam", layer="three"
         ),
