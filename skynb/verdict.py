@@ -94,6 +94,8 @@ class Judge:
         self.unfamiliar = self.sets = self.usual = self.near = self.gaussian = None
         if training is not None:
             data, y = self._measured(training, "training")
+            if len(y) < 2:
+                raise ValueError("training has one object; give two or more")
             self.training = data.lcs
             if self.network is not None:
                 inside = networks.activations(self.network, data.images)
@@ -169,6 +171,8 @@ class Judge:
         return Explanation(said, target, against, found, shares, shap, nearest, said_of, problem)
 
     def _measured(self, lcs, name):
+        if isinstance(lcs, lightcurves.Stored):
+            lcs = lcs.take(np.arange(len(lcs)))
         table = getattr(lcs, "lcs", lcs)
         if "label" not in table.columns or not len(table):
             raise ValueError(

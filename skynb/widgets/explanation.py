@@ -125,6 +125,7 @@ class ExplanationViewer(ObjectView):
     def draw(self, figure):
         """Draw the present state on a matplotlib figure."""
         found = self._explained(*self._asked())
+        self._paint(None if isinstance(found, str) else found)
         figure.set_size_inches(9.6, 6)
         ratios = (1, 2.2) if self._mapped else (1, 1, 1.8)
         above, below = figure.subfigures(2, 1, height_ratios=(3, 2.6))

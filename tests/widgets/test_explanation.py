@@ -179,6 +179,8 @@ def test_bad_input(cnn, known, new, boosted):
         ValueError, match="training has no labelled object; give light curves with a"
     ):
         ExplanationViewer(new, cnn, training=known.drop(columns="label"))
+    with pytest.raises(ValueError, match="training has one object; give two or more"):
+        ExplanationViewer(new, cnn, training=known.iloc[:1])
     with pytest.raises(ValueError, match="expected 10 or more to calibrate on, got 1"):
         ExplanationViewer(new, cnn, calibration=known.iloc[:1])
     with pytest.raises(ValueError, match="selection is of another table"):
@@ -211,6 +213,13 @@ def test_few_objects_and_few_observations(kind, request, new, known):
         assert lonely.message == "one observation makes no pair: nothing is there to explain"
         assert lonely.explanation.attribution is None
     assert len(lonely.still()) > 1000
+
+
+def test_training_objects_may_be_in_a_file(cnn, known, new, tmp_path):
+    stored = lightcurves.open(lightcurves.write(known, tmp_path / "known.parquet"))
+    viewer = ExplanationViewer(new, cnn, training=stored)
+    expected = ExplanationViewer(new, cnn, training=known).explanation.nearest
+    pd.testing.assert_frame_equal(viewer.explanation.nearest, expected)
 
 
 def test_another_band_and_several(cnn, new):
@@ -266,6 +275,20 @@ def test_explains_beside_the_kernels_own_work(new, cnn, known):
         viewer.curves.source.data["share"], viewer.explanation.shares[viewer.curves.drawn]
     )
     assert stepped < 2
+
+
+def test_a_still_made_beside_a_running_loop_is_painted(new, cnn):
+    async def made():
+        viewer = ExplanationViewer(new, cnn)
+        assert not len(viewer._map.data["x"])
+        viewer._repr_mimebundle_()
+        return viewer
+
+    viewer = asyncio.run(made())
+    found = viewer.explanation.attribution
+    assert len(viewer._map.data["x"]) == np.count_nonzero(found) > 0
+    assert viewer._colors[1].high == np.abs(found).max()
+    assert viewer._colors[0].high == np.nanmax(np.abs(viewer.explanation.shares))
 
 
 def test_the_still_and_the_line_that_revives(viewer):
