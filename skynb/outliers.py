@@ -148,7 +148,8 @@ class Unfamiliar:
     A network may throw away what sets a new class apart: then none of these scores sees it, where
     a `Detector` on features may. Mahalanobis distances over all convolutions and the images, as Lee
     et al. combine them, do not mend this: of simulated supernovae and flares they tell 0.87 and
-    0.45 (AUROC), where the best score of the last layer tells 0.83 and 0.72, features 1.00 and 0.99.
+    0.45 (AUROC), where the best score of the last layer tells 0.83 and 0.72, and features 1.00
+    and 0.99.
 
     Parameters
     ----------
