@@ -124,8 +124,12 @@ def adapt(model, *, layer=None, relu=None):
 def _flat(model, relu):
     """Return a copy of a model in which the layers of models within it are its own."""
     keras = networks.load_keras()
-    inputs = [keras.Input(batch_shape=x.shape, dtype=x.dtype, name=x.name) for x in model.inputs]
-    made, names = {}, {x.name for x in inputs}
+    names = [x._keras_history.operation.name for x in model.inputs]
+    inputs = [
+        keras.Input(batch_shape=x.shape, dtype=x.dtype, name=name)
+        for x, name in zip(model.inputs, names, strict=True)
+    ]
+    made, names = {}, set(names)
 
     def run(inner, tensors, **_):
         graph = getattr(inner, "_functional", None) or inner
@@ -429,6 +433,8 @@ def shares(lcs, attributions, *, grid=networks.FINE_GRID, n_rounds=3):
 
     ``lcs["lightcurve.share"] = shares(lcs, attributions).values`` keeps them with the light curves.
     """
+    if not len(lcs):
+        return Shares(np.zeros(0), np.zeros(0))
     lightcurves.one_band(lcs)
     columns = lightcurves.arrays(lcs)
     offsets = np.asarray(columns.offsets, dtype=np.int64)
@@ -514,6 +520,8 @@ def unwrap(model, images=None):
     """Return the networks in a classifier, and the images of what it measures."""
     if not isinstance(model, classify.LightCurveClassifier):
         return model, images
+    if not hasattr(model, "learner_"):
+        raise ValueError("the classifier is not trained; call fit first")
     learner = getattr(model.learner_, "learner", None)
     if not isinstance(learner, networks.DmDtCNN):
         raise ValueError(f"a classifier of kind {model.kind!r} has no network; see explain.trees")
@@ -522,12 +530,18 @@ def unwrap(model, images=None):
             "a classifier is asked about light curves, not images; give their table, or explain "
             "its networks, classifier.learner_.learner"
         )
+    if images is not None and not len(images):
+        return learner, np.zeros((0, *dmdt.Grid.from_dict(model.recipe_.grid).shape))
     return learner, None if images is None else model.measure(images).images
 
 
 def networks_of(model):
     """Return the Keras models of a `DmDtCNN`, or the one that is given."""
-    return model.networks_ if isinstance(model, networks.DmDtCNN) else [model]
+    if not isinstance(model, networks.DmDtCNN):
+        return [model]
+    if not hasattr(model, "networks_"):
+        raise ValueError("the networks are not trained; call fit first")
+    return model.networks_
 
 
 def feed(model, images):

@@ -186,6 +186,8 @@ def _asked(model, images, target):
     nets, x = explain.feed(model, images)
     if len(x) > 1 or len(nets[0].outputs) > 1:
         raise ValueError("the model has several inputs or outputs; give one with one of each")
+    if not len(x[0]):
+        raise ValueError("no object is given; judge one or more")
     said = explain.probabilities(nets, x)[0]
     if target is None:
         return nets, x[0], said.argmax(axis=1)

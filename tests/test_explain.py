@@ -542,6 +542,12 @@ def test_bad_input_is_said_in_one_sentence(images):
         "the attribution is not finite": lambda: explain.share(
             [0, 1], [2, 3], np.full(GRID.shape, np.nan), grid=GRID
         ),
+        "the classifier is not trained; call fit": lambda: explain.attribute(
+            classify.LightCurveClassifier("dmdt_cnn"), images
+        ),
+        "the networks are not trained; call fit": lambda: explain.attribute(
+            networks.DmDtCNN(), images
+        ),
         "a classifier is asked about light curves, not images": lambda: explain.attribute(
             cnn, images
         ),
@@ -594,6 +600,9 @@ def test_a_classifier_refuses_what_was_measured_another_way(one_band_lcs):
     model = classify.LightCurveClassifier("dmdt_cnn", options=options)
     model.fit(few, ["a", "b"] * 3)
     assert explain.attribute(model, few).shape == (6, *networks.FINE_GRID.shape)
+    none = explain.attribute(model, few.iloc[:0])
+    assert none.shape == (0, *networks.FINE_GRID.shape)
+    assert explain.shares(few.iloc[:0], none).values.shape == (0,)
     other = networks.FINE_GRID.dm, (*networks.FINE_GRID.dt[:-1], 5000)
     data = classify.measure(few, "dmdt_cnn", grid=dmdt.Grid(*other, "p(dm|dt)"))
     with pytest.raises(ValueError, match="grid"):

@@ -138,6 +138,8 @@ def test_bad_input_is_said_in_one_sentence(model):
         faithfulness.curves(model, images, np.ones((3, 2, 2)))
     with pytest.raises(ValueError, match="no class 'd'; there are a, b, c"):
         faithfulness.table(model, images, target="d")
+    with pytest.raises(ValueError, match="no object is given; judge one or more"):
+        faithfulness.table(model, images[:0])
     first = keras.Input((16, 16, 1))
     flat = keras.layers.Flatten()(first)
     two = keras.Model(first, [keras.layers.Dense(2)(flat), keras.layers.Dense(2)(flat)])

@@ -320,6 +320,8 @@ def test_what_does_not_fit_is_said_in_a_sentence(unfamiliar):
         unfamiliar.score(a * np.nan, z)
     with pytest.raises(ValueError, match=r"and 4 activations of each object, got \(20, 3\)"):
         unfamiliar.score(a[:, :3], z)
+    with pytest.raises(ValueError, match="nothing was learnt yet; call fit first"):
+        outliers.Unfamiliar().score(a, z)
     score = unfamiliar.score(a, z)
     with pytest.raises(ValueError, match="expected the same scores of some objects each"):
         outliers.auroc(score, score[["energy"]])
