@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from astropy.convolution import Gaussian2DKernel, interpolate_replace_nans
 from scipy import ndimage
 from sklearn.model_selection import GroupShuffleSplit
 from tqdm.auto import tqdm
@@ -25,6 +26,9 @@ FILTERS = (12, 24, 32, 48)
 
 TILE, OVERLAP = 256, 24
 """Pixels of the parts that a large image is judged in, and how far they overlap."""
+
+MARGIN = 5.0
+"""Pixels about a gap in the images where nothing is said to be new."""
 
 RADIUS = 3.0
 """How far from the truth a detection may be [pixel]."""
@@ -93,15 +97,24 @@ def normalize(reference, science):
 
     Both skies are 0, the reference is scaled to the fluxes of the science image, the unit is the
     noise of the science image's sky, and an inverse hyperbolic sine holds down what is bright.
-    Missing pixels are sky. Images without a finite pixel, or unlike in shape, raise ValueError.
+    A pixel missing in either image is interpolated in both from those beside it; farther than these
+    reach it is sky. Images without a finite pixel, or unlike in shape, raise ValueError.
     """
     reference, science = subtraction.checked(reference, science)
     (r_sky, r_noise), (s_sky, s_noise) = map(image_pairs.noise, (reference, science))
     s_noise = s_noise or np.nanstd(science) or 1.0
-    reference, science = np.nan_to_num(reference - r_sky), np.nan_to_num(science - s_sky)
+    reference, science = _filled(reference - r_sky), _filled(science - s_sky)
     scale = subtraction.flux_ratio(reference, science, r_noise, s_noise)
     pair = np.stack([reference * scale, science], axis=-1) / s_noise
     return np.arcsinh(pair).astype(np.float32), s_noise
+
+
+def _filled(image):
+    if np.isnan(image).any():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that some are out of reach
+            image = interpolate_replace_nans(image, Gaussian2DKernel(1))
+    return np.nan_to_num(image)
 
 
 def build(*, filters=FILTERS, seed=0):
@@ -233,8 +246,8 @@ class TransientFinder:
     def transients(self, reference, science):
         """Return the image of the transients alone, in the science image's unit, float32.
 
-        A large image is judged in overlapping tiles, each with its own sky and flux scale. Raises
-        as `normalize`.
+        A large image is judged in overlapping tiles, each with its own sky and flux scale. Nothing
+        is found within `MARGIN` pixels of a gap wider than two pixels. Raises as `normalize`.
         """
         reference, science = subtraction.checked(reference, science)
         out = np.zeros(science.shape, np.float32)
@@ -242,6 +255,9 @@ class TransientFinder:
             if np.isfinite(science[outer]).any() and np.isfinite(reference[outer]).any():
                 x, unit = normalize(reference[outer], science[outer])
                 out[place] = self._paint(x)[inner] * unit
+        gaps = ndimage.binary_opening(np.isnan(science), np.ones((3, 3)))
+        if gaps.any():
+            out[ndimage.distance_transform_edt(~gaps) <= MARGIN] = 0
         return out
 
     def _paint(self, x):
@@ -499,7 +515,8 @@ def photometry(reference, science, found, painted, fwhm, *, half=20):
     """Return ``x, y, flux, flux_err, snr, score`` of transients found, on matched differences.
 
     Around each, the reference is matched to the science image by a kernel fitted outside of all
-    transients; where it is is the centre of what was ``painted``.
+    transients; where it is is the centre of what was ``painted``. A flux of which missing pixels
+    hold half or more is NaN.
     """
     reference, science = subtraction.checked(reference, science)
     rows, places = [], _centres(found, painted)
@@ -511,7 +528,10 @@ def photometry(reference, science, found, painted, fwhm, *, half=20):
         at = tuple(_around(v, half, n) for v, n in zip((y, x), science.shape, strict=True))
         left = _left(reference[at], science[at], near[at])
         profile = image_pairs.psf(fwhm, left.shape, x - at[1].start, y - at[0].start)
-        inner = profile > 0.02 * profile.max()
+        inner = (profile > 0.02 * profile.max()) & np.isfinite(science[at])
+        if profile[inner].sum() < 0.5:
+            rows.append((x, y, np.nan, np.nan, np.nan, score))
+            continue
         flux = np.sum((profile * left)[inner]) / np.sum(profile[inner] ** 2)
         error = image_pairs.noise(left)[1] / np.sqrt(np.sum(profile[inner] ** 2))
         rows.append((x, y, flux, error, flux / error if error else np.nan, score))

@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.model_selection import GroupShuffleSplit
+from sklearn.utils.validation import check_is_fitted
 from tqdm.auto import tqdm
 
 from skynb import datasets, lightcurves, models, networks, stamps
@@ -25,6 +26,9 @@ FORMAT = "skynb real/bogus 1"
 
 BATCH = 64
 """Triplets scored at a time: more do not stay in the processor's cache."""
+
+N_LAYERS = 6
+"""Of the network, that have weights."""
 
 MAX_BYTES = 2**24
 """Largest file that is read as a model, unpacked."""
@@ -145,6 +149,11 @@ class RealBogus(ClassifierMixin, BaseEstimator):
             Triplets that are normalized, not finite or of another size; one class only; labels
             beyond [0, 1]; fewer than two groups; a ``start`` of another normalization.
         """
+        if self.epochs < 1 or self.n_trainable not in (None, *range(1, N_LAYERS + 1)):
+            raise ValueError(
+                f"epochs is {self.epochs} and n_trainable {self.n_trainable}; give 1 epoch or more "
+                f"and 1 to {N_LAYERS} layers, or None for all"
+            )
         x, y = _raw(triplets, self.normalization), np.asarray(y, np.float32)
         real = y > 0.5
         if y.shape != (len(x),) or not ((y >= 0) & (y <= 1)).all() or len(np.unique(real)) < 2:
@@ -228,6 +237,14 @@ class RealBogus(ClassifierMixin, BaseEstimator):
         self._scorer = _scorer(trained)
         return self
 
+    def __getstate__(self):
+        return {name: each for name, each in super().__getstate__().items() if name != "_scorer"}
+
+    def __setstate__(self, state):
+        super().__setstate__(state)
+        if hasattr(self, "network_"):
+            self._scorer = _scorer(self.network_)
+
     def inputs(self, triplets):
         """Return what the network is fed: raw triplets normalized; raises as `score`."""
         return stamps.normalize(_raw(triplets, self.normalization), self.normalization)
@@ -248,6 +265,7 @@ class RealBogus(ClassifierMixin, BaseEstimator):
             Triplets of another normalization than the model's, or normalized without a word of
             it; not finite, or of another size.
         """
+        check_is_fitted(self, "network_")
         if normalized is None:
             x = None
         elif normalized != self.normalization:
@@ -257,6 +275,8 @@ class RealBogus(ClassifierMixin, BaseEstimator):
             )
         else:
             x = _checked(triplets)
+            if not np.allclose(stamps.normalize(x, normalized), x, atol=1e-4):
+                raise ValueError(f"triplets that are not normalized {normalized}; give raw ones")
         out = np.empty(len(triplets), np.float32)
         steps = range(0, len(out), BATCH)
         for k in tqdm(steps, desc="scores", disable=not self.progress):

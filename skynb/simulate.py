@@ -229,6 +229,7 @@ def _alert(kind, object_id, candid, rng):
     }
     faint = 19.8 if kind != "variable" else min(19.8, place["magnr"] + 2.5)
     peak, decline = rng.uniform(faint - 2, faint), rng.uniform(0, 0.04)
+    sign = "t" if rng.random() < positive else "f"
 
     def visit(night, number, detected):
         band = int(rng.integers(1, 3))
@@ -241,7 +242,7 @@ def _alert(kind, object_id, candid, rng):
             "candid": number,
             "magpsf": mag,
             "sigmapsf": 0.2 * 10 ** (0.4 * (mag - 20.4)) + 0.01,
-            "isdiffpos": "t" if rng.random() < positive else "f",
+            "isdiffpos": sign,
             "ra": ra + rng.normal(0, 2e-5),
             "dec": dec + rng.normal(0, 2e-5),
             "rb": rng.uniform(*rb),

@@ -42,8 +42,11 @@ def decode(data):
     simple = _HEADER.match(data, 80) if data[:6] == b"SIMPLE" else None
     if simple is None:
         return _decode_any(data)
+    end = _end_card(data)
+    if b"BSCALE" in data[:end] or b"BZERO" in data[:end]:
+        return _decode_any(data)
     width, height = map(int, simple.groups())
-    begin = 2880 * (1 + _end_card(data) // 2880)
+    begin = 2880 * (1 + end // 2880)
     if len(data) < begin + 4 * width * height:
         raise ValueError(f"a stamp of {len(data)} bytes, too few for {height} x {width} pixels")
     pixels = np.frombuffer(data, ">f4", width * height, begin)

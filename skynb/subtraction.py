@@ -14,18 +14,23 @@ from skynb import image_pairs
 
 
 def checked(reference, science):
-    """Return a pair as float64 with NaN for missing pixels; ValueError if it is no pair."""
+    """Return a pair as float64, NaN where a pixel of either is missing.
+
+    What is no pair, or has no pixel in common, raises ValueError.
+    """
     reference, science = np.asarray(reference, float), np.asarray(science, float)
     if reference.shape != science.shape or science.ndim != 2:
         raise ValueError(
             f"a reference of shape {reference.shape} and a science image of {science.shape}; give "
             "two images of one shape (n_rows, n_columns)"
         )
-    pair = [np.where(np.isfinite(each), each, np.nan) for each in (reference, science)]
-    for each, name in zip(pair, ("reference", "science image"), strict=True):
-        if np.isnan(each).all():
+    for each, name in ((reference, "reference"), (science, "science image")):
+        if not np.isfinite(each).any():
             raise ValueError(f"a {name} without a finite pixel; leave this pair out")
-    return pair
+    known = np.isfinite(reference) & np.isfinite(science)
+    if not known.any():
+        raise ValueError("two images without a finite pixel in common; leave this pair out")
+    return [np.where(known, each, np.nan) for each in (reference, science)]
 
 
 def flux_ratio(reference, science, r_noise, s_noise):

@@ -141,10 +141,35 @@ def test_a_large_image_is_judged_in_tiles(finder):
     assert np.unravel_index(image.argmax(), image.shape) == pytest.approx((250, 240), abs=2)
 
 
-def test_missing_pixels_are_sky(finder):
-    reference, science = starry()
-    science[5:9, 5:9] = np.nan
-    assert np.isfinite(finder.transients(reference, science)).all()
+def test_missing_pixels_are_missing_in_both(finder):
+    reference, science = starry(transient=4000)
+    whole = finder.transients(reference, science)
+    y, x = np.unravel_index(whole.argmax(), whole.shape)
+    pixel = science.copy()
+    pixel[y, x + 2] = np.nan
+    image = finder.transients(reference, pixel)
+    assert np.isfinite(image).all()
+    assert np.unravel_index(image.argmax(), image.shape) == pytest.approx((y, x), abs=1)
+    assert image.sum() == pytest.approx(whole.sum(), rel=0.3)
+    gap = reference.copy()
+    gap[y - 3 : y + 4] = np.nan
+    image = finder.transients(gap, science)
+    assert not image[y - 6 : y + 7].any()
+    assert np.array_equal(image, finder.transients(gap, np.where(np.isnan(gap), np.nan, science)))
+
+
+def test_a_flux_beside_missing_pixels_is_that_of_those_there_are():
+    reference, science = starry(transient=4000)
+    at = pd.DataFrame({"x": [30.0], "y": [30.0], "score": [9.0]})
+    painted = np.zeros_like(science)
+    y, x = np.unravel_index((science - reference).argmax(), science.shape)
+    at[["x", "y"]], painted[y, x] = (x, y), 1.0
+    whole = differencing.photometry(reference, science, at, painted, 3.0)["flux"][0]
+    science[y, x] = np.nan
+    cut = differencing.photometry(reference, science, at, painted, 3.0)["flux"][0]
+    assert cut == pytest.approx(whole, rel=0.15)
+    science[y - 2 : y + 3, x - 2 : x + 3] = np.nan
+    assert np.isnan(differencing.photometry(reference, science, at, painted, 3.0)["flux"][0])
 
 
 def test_a_finder_is_saved(finder, tmp_path):

@@ -3,9 +3,11 @@
 import importlib
 import io
 import json
+import pickle
 
 import numpy as np
 import pytest
+from sklearn.exceptions import NotFittedError
 
 from skynb import datasets, models, planted, realbogus, stamps
 
@@ -283,7 +285,8 @@ def test_the_wrong_normalization_would_not_reproduce_them(mirror, d6_m7):
     wrong = stamps.normalize(triplets, "per_frame")
     with pytest.raises(ValueError, match="the model knows per_row"):
         d6_m7.score(wrong, normalized="per_frame")
-    assert np.abs(d6_m7.score(wrong, normalized="per_row") - table["drb"]).max() > 0.1
+    with pytest.raises(ValueError, match="triplets that are not normalized per_row; give raw ones"):
+        d6_m7.score(wrong, normalized="per_row")
     other = realbogus.official("d6_m9")
     assert other.normalization == "per_frame"
     agreed = (other.score(triplets) > 0.5) == (table["drb"] > 0.5)
@@ -306,3 +309,17 @@ def _weights(shape):
         file.create_group("conv").attrs["weight_names"] = ["kernel"]
         file["conv"]["kernel"] = np.zeros(shape)
     return stream.getvalue()
+
+
+def test_what_cannot_be_trained_or_judged_is_said(told):
+    x, y, groups, _ = told
+    for given in ({"epochs": 0}, {"n_trainable": 0}, {"n_trainable": 7}):
+        with pytest.raises(ValueError, match="give 1 epoch or more and 1 to 6 layers"):
+            realbogus.RealBogus(**given).fit(x, y, groups=groups)
+    with pytest.raises(NotFittedError, match="not fitted"):
+        realbogus.RealBogus().score(x)
+
+
+def test_a_pickled_model_judges_the_same(told):
+    x, _, _, model = told
+    assert np.array_equal(pickle.loads(pickle.dumps(model)).score(x), model.score(x))

@@ -30,6 +30,16 @@ def test_decode_is_what_astropy_reads(pack, image, n_cards):
     assert np.array_equal(stamps.decode(pack(data)), image.astype(np.float32))
 
 
+def test_a_scaled_image_is_in_its_units():
+    hdu = fits.PrimaryHDU(IMAGE)
+    hdu.header["BSCALE"] = 2.0
+    buffer = io.BytesIO()
+    hdu.writeto(buffer)
+    written = buffer.getvalue()
+    read = fits.open(io.BytesIO(written))[0].data
+    assert np.array_equal(stamps.decode(written), read.astype(np.float32))
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [

@@ -32,6 +32,7 @@ class StampExplorer(view.View):
 
     ![StampExplorer](../../docs/StampExplorer.png)
 
+    The history is of magnitudes on the difference images, upper limits (hollow triangles) as well.
     With a real/bogus model, its score, and the pixels on which that hangs (saliency). Keys: ``n``
     and ``p`` next and previous alert of the order, of those chosen if there are several; ``o`` next
     order, ``t`` next stretch.
@@ -237,7 +238,9 @@ class StampExplorer(view.View):
         said = f"Alert {self.candidates.index[at]} of {about['object_id']}{rank}"
         said += f": {about['band']}, MJD {about['mjd']:.5f}"
         if "magpsf" in about:
-            said += f", {about['magpsf']:.2f} ± {about.get('sigmapsf', np.nan):.2f} mag"
+            said += (
+                f", {about['magpsf']:.2f} ± {about.get('sigmapsf', np.nan):.2f} mag of difference"
+            )
         if self._said_by == "model":
             said += f"; score {self.scores[at]:.3f}"
         known = {name: about[name] for name in SHOWN if name in about and _known(about[name])}
@@ -297,7 +300,7 @@ class _History:
         self.figure = figure(
             name="history", title="history", height=_SIDE + 60, min_width=320,
             sizing_mode="stretch_width", tools="pan,wheel_zoom,reset,save",
-            x_axis_label="MJD [day]", y_axis_label="magnitude",
+            x_axis_label="MJD [day]", y_axis_label="difference magnitude",
         )  # fmt: skip
         self.figure.y_range.flipped = True
         self.figure.xaxis.formatter.use_scientific = False
@@ -323,14 +326,17 @@ class _History:
 
     def show(self, table, alert):
         part = table.sort_values("mjd")
-        part = part.assign(mag=part["mag"].where(part["kind"] != "limit", part["diffmaglim"]))
+        limits = part["kind"] == "limit"
+        part = part.assign(
+            mag=part["magpsf"].where(~limits, part["diffmaglim"]), magerr=part["sigmapsf"]
+        )
         self.table = part = part[np.isfinite(part["mag"])]
         limit, styles = (part["kind"] == "limit").to_numpy(), band_styles(part["band"])
         error = np.where(limit, np.nan, part["magerr"].to_numpy(float))
         self.source.data = {
             "mjd": part["mjd"], "mag": part["mag"], "low": part["mag"] - error,
             "high": part["mag"] + error, "band": part["band"], "kind": part["kind"],
-            "corrected": np.where(part["corrected"], "apparent", "of the difference"),
+            "sign": np.where(part["isdiffpos"].fillna(True), "brighter", "fainter"),
             "color": [styles[band]["color"] for band in part["band"]],
             "marker": [
                 "inverted_triangle" if lim else styles[band]["marker"]
@@ -338,7 +344,7 @@ class _History:
             ],
             "size": np.where(limit, 6, 8),
         }  # fmt: skip
-        now = part[np.isclose(part["mjd"], alert["mjd"], rtol=0, atol=1e-6) & ~limit]
+        now = part[(part["candid"] == alert.name).fillna(False).to_numpy(bool)]
         self.ring.data = {"mjd": now["mjd"], "mag": now["mag"]}
 
     def draw(self, axes):
@@ -353,7 +359,7 @@ class _History:
             )  # fmt: skip
             axes.plot(not_seen["mjd"], not_seen["mag"], "v", mfc="none", **options)
         axes.plot(self.ring.data["mjd"], self.ring.data["mag"], "o", ms=11, mfc="none", mec="black")
-        axes.set(xlabel="MJD [day]", ylabel="magnitude")
+        axes.set(xlabel="MJD [day]", ylabel="difference magnitude")
         axes.ticklabel_format(axis="x", useOffset=False, style="plain")
         axes.tick_params(labelsize="x-small")
         axes.locator_params(axis="x", nbins=4)

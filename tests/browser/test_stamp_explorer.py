@@ -21,9 +21,9 @@ candidates = pd.DataFrame(
      "drb": [0.9, 0.1, 0.5, 0.99, 0.2]},
     index=1095578115815010000 + np.arange(n),
 )
-seen = candidates[["object_id", "mjd", "band"]].assign(mag=candidates["magpsf"], magerr=0.08)
-seen = seen.assign(kind="detection", corrected=False, diffmaglim=20.5)
-limits = seen.assign(mjd=seen["mjd"] - 3, mag=np.nan, magerr=np.nan, kind="limit")
+seen = candidates[["object_id", "mjd", "band", "magpsf", "sigmapsf"]]
+seen = seen.assign(kind="detection", isdiffpos=True, diffmaglim=20.5, candid=candidates.index)
+limits = seen.assign(mjd=seen["mjd"] - 3, magpsf=np.nan, kind="limit", candid=pd.NA)
 history = pd.concat([seen, limits], ignore_index=True)
 nothing = pd.DataFrame({"where": [], "reason": []})
 packets = alerts.Alerts(candidates, triplets, history, nothing, n, 0)

@@ -28,9 +28,11 @@ def alerts():
         },
         index=pd.Index(CANDIDS, name="candid"),
     )  # fmt: skip
-    seen = candidates[["object_id", "mjd", "band"]].assign(mag=candidates["magpsf"], magerr=0.1)
-    seen = seen.assign(kind="detection", corrected=False, diffmaglim=20.5)
-    limits = seen.assign(mjd=seen["mjd"] - 10, mag=np.nan, magerr=np.nan, kind="limit")
+    seen = candidates[["object_id", "mjd", "band"]].assign(
+        magpsf=candidates["magpsf"], sigmapsf=0.1
+    )
+    seen = seen.assign(kind="detection", isdiffpos=True, diffmaglim=20.5, candid=candidates.index)
+    limits = seen.assign(mjd=seen["mjd"] - 10, magpsf=np.nan, kind="limit", candid=pd.NA)
     history = pd.concat([seen, limits], ignore_index=True)
     nothing = pd.DataFrame({"where": [], "reason": []})
     return Alerts(candidates, triplets, history, nothing, N, 0)
