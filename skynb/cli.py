@@ -15,6 +15,7 @@ EXAMPLES = """examples:
   skynb sweep fields.yml                       many runs, none repeated that is done
   skynb results runs/atlas                     what a run recorded, as JSON
   skynb predict m.skynb my.csv -o out.parquet  a trained model on your own light curves
+  skynb alerts score night.tar.gz -o scores.parquet   real or bogus?
   skynb data list                              the data sets
 """
 
@@ -130,6 +131,24 @@ def parser() -> argparse.ArgumentParser:
         "an object is outside what the model knows",
     )  # fmt: skip
     predict.add_argument("--no-progress", action="store_true", help="show no progress bar")
+
+    packets = commands.add_parser("alerts", help="score alert packets")
+    verbs = packets.add_subparsers(metavar="COMMAND", required=True)
+    score = add("score", score_alerts, "tell real sources from bogus ones", verbs)
+    score.add_argument(
+        "paths", metavar="PATH", nargs="+",
+        help="avro, Parquet with cutouts, tar archives, folders, or names such as ztf-alerts-2023",
+    )  # fmt: skip
+    score.add_argument(
+        "-o", dest="out", metavar="SCORES.parquet", required=True,
+        help="one row per packet: candid, object_id, mjd, band, drb, score, where, and the reason "
+        "why there is no score",
+    )  # fmt: skip
+    score.add_argument(
+        "--model", metavar="NAME|PATH", default="d6_m7",
+        help="d6_m7 (ZTF's own, the default), d6_m9, or what RealBogus.save wrote",
+    )  # fmt: skip
+    score.add_argument("--no-progress", action="store_true", help="show no progress bar")
 
     data = commands.add_parser("data", help="list, describe, fetch or clear data sets")
     verbs = data.add_subparsers(metavar="COMMAND", required=True)
@@ -257,6 +276,21 @@ def predict_file(options) -> int:
     print(f", {told['n_flagged']} flagged, {told['n_unlabelled']} without a label")
     for reason, count in told["dropped"].items():
         print(f"  {count} {reason}")
+    return 0
+
+
+def score_alerts(options) -> int:
+    from skynb import datasets, lightcurves, realbogus
+
+    known = options.model in realbogus.VERSIONS
+    model = (realbogus.official if known else realbogus.load)(options.model)
+    paths = [datasets.contents(p) if p in datasets.FILES else p for p in options.paths]
+    progress = sys.stderr.isatty() and not options.no_progress
+    table = realbogus.table(paths, model, progress=progress)
+    with lightcurves.whole(options.out) as part:
+        table.to_parquet(part, index=False)
+    n_without = int(table["score"].isna().sum())
+    print(f"{options.out}: {len(table)} packets, {n_without} without a score")
     return 0
 
 

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import pandas as pd
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.model_selection import GroupShuffleSplit
 from sklearn.utils.validation import check_is_fitted
 from tqdm.auto import tqdm
 
-from skynb import datasets, lightcurves, models, networks, stamps
+from skynb import alerts, datasets, lightcurves, models, networks, stamps
 
 VERSIONS = {"d6_m7": "per_row", "d6_m9": "per_frame"}
 """Official weights -> their normalization, in the order of the data set ``braai``."""
@@ -342,6 +343,30 @@ def load(path):
         raise models.ModelError(
             f"{path} is no real/bogus model, or damaged ({reason}); get it again"
         ) from None
+
+
+def table(source, model, *, progress=True):
+    """Return a score for every packet, or the reason why it has none, one row each.
+
+    Columns: ``candid`` (Int64, missing where it could not be read), ``object_id, mjd`` [day],
+    ``band, drb, score, where`` and ``reason`` ("" where there is a score).
+
+    Parameters
+    ----------
+    source
+        As of `skynb.alerts.stream`; memory is bounded but for this table.
+    model : RealBogus
+    """
+    tables, told = [], ["object_id", "mjd", "band", "drb", "where"]
+    for part in alerts.stream(source, history=False, progress=progress):
+        scores = model.score(part.triplets)
+        kept = part.candidates.reindex(columns=told).assign(score=scores, reason="").reset_index()
+        tables += [kept.astype({"candid": "Int64"}), part.skipped.assign(candid=pd.NA)]
+    if not tables:
+        raise ValueError("there is no packet to read; give a file, a folder or an archive")
+    names = ["candid", *told[:4], "score", "where", "reason"]
+    every = [each.astype({"candid": "Int64"}) for each in tables if len(each)]
+    return pd.concat(every, ignore_index=True)[names]
 
 
 def threshold(y, score, *, cost_missed=1.0, cost_false=1.0):

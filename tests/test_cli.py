@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 
 import nbformat
+import numpy as np
+import pandas as pd
 import pytest
 
 from skynb import __version__, cli, datasets, workflows
@@ -238,3 +240,33 @@ def test_lab_opens_on_the_notebooks(monkeypatch):
             "--LabApp.default_url=/lab/tree/notebooks",
         ]
     ]
+
+
+def test_alerts_are_scored_and_the_broken_have_a_reason(tmp_path, capsys):
+    from skynb import alerts, realbogus, simulate
+
+    made = simulate.alerts(n=5)
+    for name, data in made.items():
+        (tmp_path / name).write_bytes(data)
+    (tmp_path / "cut.avro").write_bytes(data[:3000])
+    model = realbogus.RealBogus()._set(realbogus.network().get_weights(), "own")
+    model.save(tmp_path / ".model")
+    out, given = tmp_path / "scores.parquet", ["--model", str(tmp_path / ".model")]
+    assert cli.main(["alerts", "score", str(tmp_path), "-o", str(out), *given]) == 0
+    assert capsys.readouterr().out == f"{out}: 6 packets, 1 without a score\n"
+    table, found = pd.read_parquet(out), alerts.read(made)
+    kept = table[table["reason"] == ""].set_index("candid")
+    assert kept.index.tolist() == found.candidates.index.tolist()
+    np.testing.assert_allclose(kept["score"], model.score(found.triplets), atol=1e-6)
+    assert table[table["reason"] != ""]["where"].str.endswith("cut.avro").tolist() == [True]
+    assert cli.main(["alerts", "score", str(tmp_path / "no"), "-o", str(out)]) == 2
+    assert cli.main(["alerts", "score", str(tmp_path), "-o", str(out), "--model", "d7"]) == 2
+
+
+@pytest.mark.real
+def test_alerts_by_name_have_their_drb(mirror, tmp_path):
+    out = tmp_path / "scores.parquet"
+    assert cli.main(["alerts", "score", "ztf-alerts-2020", "-o", str(out)]) == 0
+    table = pd.read_parquet(out)
+    assert len(table) == 50
+    assert np.abs(table["score"] - table["drb"]).max() <= 1e-6
