@@ -3,18 +3,19 @@
     python -m benchmarks.bench_streaks [TRAINING_STAMPS [SEEDS [TEST_STAMPS]]]
 
 Streaks and artefacts are simulated. With SKYNB_MIRROR set they are planted on real ZTF difference
-stamps: the networks learn on three nights, 2018-11-29, 2020-01-01 and 2023-10-18, and are judged on
-the other nights of ``ztf-alerts``, which were not looked at while the method was built.
+stamps: the networks learn on the nights 2018-11-29 and 2020-01-01 and are judged on 2023-10-18.
 """
 
+import io
 import os
 import sys
 import time
 
+import fastavro
 import numpy as np
 import pandas as pd
 
-from skynb import alerts, datasets, simulate, streaks
+from skynb import datasets, simulate, stamps, streaks
 
 KINDS = (
     *("asteroid", "satellite", "asteroid", "ghost", "asteroid", "dementor", "plain"),
@@ -23,11 +24,10 @@ KINDS = (
 """In training; of the stamps that judge, a sixth is of each kind."""
 
 
-def main(n_train=8000, n_seeds=3, n_test=1500):
+def main(n_train=5000, n_seeds=3, n_test=1500):
     """Return the figures as a dict of DataFrames, and print them."""
     real = bool(os.environ.get("SKYNB_MIRROR"))
-    learnt = tuple(f"ztf-alerts-{year}" for year in (2018, 2020, 2023))
-    nights = {"train": learnt, "test": ("ztf-alerts",)}
+    nights = {"train": ("ztf-alerts-2018", "ztf-alerts-2020"), "test": ("ztf-alerts-2023",)}
     backgrounds = {k: _differences(names) if real else None for k, names in nights.items()}
     print("real backgrounds, split by night" if real else "simulated backgrounds")
     start = time.perf_counter()
@@ -73,8 +73,9 @@ def main(n_train=8000, n_seeds=3, n_test=1500):
 
 
 def _differences(names):
-    packets = [alerts.read(datasets.contents(name), history=False) for name in names]
-    return [triplet[..., 2] for each in packets for triplet in each.triplets]
+    members = [item for name in names for item in datasets.contents(name)[0].items()]
+    packets = [next(fastavro.reader(io.BytesIO(d))) for path, d in members if ".avro" in path]
+    return [stamps.decode(packet["cutoutDifference"]["stampData"]) for packet in packets]
 
 
 def _line(kept, score):
