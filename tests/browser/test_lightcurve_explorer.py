@@ -33,7 +33,10 @@ CHANGES = """async (n) => {
         const [before, start] = [drawn(), performance.now()]
         const key = k % 2 ? "p" : "n"
         document.querySelector(".skynb-view").dispatchEvent(new KeyboardEvent("keydown", {key}))
-        while (drawn() === before) await frame()
+        while (drawn() === before) {
+            if (performance.now() - start > 20000) throw new Error(`key ${key} changed nothing`)
+            await frame()
+        }
         await frame()
         await frame()
         seconds.push((performance.now() - start) / 1000)
@@ -103,6 +106,8 @@ def test_a_planted_period_is_found_changed_and_kept(lab, screenshots):
     press("p")
     lab.until("explorer.period", tuned)
     assert lab.python("dict(explorer.periods)") == {"a": tuned}
+    n = lab.python("explorer.lc.shape[0]")
+    lab.until(lambda: len(lab.marked("raw", "points")["mjd"]), n)
     seconds = sorted(lab.page.evaluate(CHANGES, 20))
     (screenshots / "object_change.txt").write_text(
         f"from the key to the frame drawn: median {seconds[10]:.3f} s, worst {seconds[-1]:.3f} s\n"
