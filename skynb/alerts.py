@@ -143,6 +143,8 @@ def stream(source, *, batch=BATCH, size=stamps.SIZE, schemas=None, history=True,
     ----------
     Masci et al. 2019, PASP 131, 018003 (ZTF); LSST DMTN-093 (Rubin).
     """
+    if batch is not None and batch < 1:
+        raise ValueError(f"batch is {batch}; give 1 packet or more")
     records = _Opener(schemas, history).records(source)
     with _Collector(size, progress) as collector:
         for where, record in records:

@@ -10,6 +10,7 @@ reaches 0.86, and on 60 simulated of each 0.88 to 0.90. Blends, artefacts, wrong
 class sizes are not simulated; nothing here was compared with real ZTF or Kepler data.
 """
 
+import io
 from functools import partial
 
 import numpy as np
@@ -125,8 +126,6 @@ def alerts(*, n=120, size=63, seed=0):
     ValueError
         If ``n`` is below 1.
     """
-    import io
-
     import fastavro
 
     if n < 1:
@@ -260,8 +259,8 @@ def _alert(kind, object_id, candid, rng):
     }
     forced = []
     for each in earlier:
-        sign = {"t": 1, "f": -1, None: 0}[each.get("isdiffpos")]
-        flux = sign * 10 ** (-0.4 * (each.get("magpsf", 30.0) - 26.2))
+        signed = {"t": 1, "f": -1, None: 0}[each.get("isdiffpos")]
+        flux = signed * 10 ** (-0.4 * (each.get("magpsf", 30.0) - 26.2))
         failed = rng.random() < 0.05
         forced.append(
             {name: each[name] for name in ("jd", "fid", "pid", "diffmaglim")}
@@ -315,12 +314,11 @@ def _gzipped_fits(image):
     """Return the bytes of a gzipped FITS file of one float32 image."""
     import gzip
 
-    cards = {"SIMPLE": "T", "BITPIX": -32, "NAXIS": 2, "NAXIS1": image.shape[1]}
-    cards |= {"NAXIS2": image.shape[0]}
-    header = "".join(f"{f'{name:<8}= {value:>20}':<80}" for name, value in cards.items()) + "END"
-    data = image.astype(">f4").tobytes()
-    padded = header.ljust(2880).encode() + data + bytes(-len(data) % 2880)
-    return gzip.compress(padded, 6, mtime=0)
+    from astropy.io import fits
+
+    buffer = io.BytesIO()
+    fits.PrimaryHDU(image).writeto(buffer)
+    return gzip.compress(buffer.getvalue(), 6, mtime=0)
 
 
 def _one_flare(mjd, rng):

@@ -715,3 +715,8 @@ def test_real_triplets_are_what_astropy_reads():
             image = fits.getdata(io.BytesIO(gzip.decompress(record[name]["stampData"])))
             height, width = image.shape
             assert np.array_equal(found.triplets[row, :height, :width, k], np.nan_to_num(image))
+
+
+def test_a_batch_has_a_packet():
+    with pytest.raises(ValueError, match="batch is 0; give 1 packet or more"):
+        next(alerts.stream(b"", batch=0))
