@@ -15,7 +15,6 @@ from functools import partial
 
 import numpy as np
 import pandas as pd
-from astropy.visualization import ZScaleInterval
 from scipy.ndimage import gaussian_filter
 from scipy.special import erf
 
@@ -617,6 +616,8 @@ def _plain(image, rng):
 def _displayed(image, rng):
     """Return a stamp as a display shows it: cut by zscale or at percentiles, 256 levels."""
     if rng.random() < 0.5:
+        from astropy.visualization import ZScaleInterval
+
         low, high = ZScaleInterval(contrast=rng.choice([0.25, 0.15, 0.5])).get_limits(image)
     else:
         low, high = np.percentile(image, [rng.uniform(0.2, 5), rng.uniform(98.5, 99.9)])
