@@ -13,8 +13,12 @@ from skynb import cli, lint, plans, sweep, workflows
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = workflows.names()
-ON_DATA = [name for name, path in NOTEBOOKS.items() if "datasets.load(" in path.read_text()]
-"""Those on light curves."""
+ON_DATA = [
+    path.stem
+    for path in NOTEBOOKS.values()
+    if path.parent == FOLDER and "datasets.load(" in path.read_text()
+]
+"""Those on light curves that are no tutorial."""
 
 by_name = pytest.mark.parametrize("name", NOTEBOOKS)
 

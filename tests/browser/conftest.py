@@ -15,6 +15,8 @@ from urllib.request import Request, urlopen
 
 import pytest
 
+from skynb import workflows
+
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 ARGUMENTS = [
     "--no-sandbox",
@@ -149,10 +151,19 @@ class Lab:
         nb = nbformat.v4.new_notebook()
         nb.metadata.kernelspec = {"name": "python3", "display_name": "Python 3"}
         nb.cells = [nbformat.v4.new_code_cell(source) for source in sources]
-        path = self.folder / f"{name}.ipynb"
-        nbformat.write(nb, path)
-        self.show(path.name)
-        self._connect(path.name)
+        nbformat.write(nb, self.folder / f"{name}.ipynb")
+        self._run(f"{name}.ipynb")
+
+    def lesson(self, name):
+        """Open a copy of a tutorial, run it, and wait until it is done."""
+        source = workflows.find(name)
+        (self.folder / "tutorials").mkdir(exist_ok=True)
+        shutil.copy(source, self.folder / "tutorials")
+        self._run(f"tutorials/{source.name}")
+
+    def _run(self, name):
+        self.show(name)
+        self._connect(name)
         self.page.get_by_role("menuitem", name="Run", exact=True).click()
         self.page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
         self.page.wait_for_function(STARTED)
@@ -257,6 +268,9 @@ def server(tmp_path_factory):
     settings = folder / "settings" / "@jupyterlab" / "apputils-extension"
     settings.mkdir(parents=True)
     (settings / "notification.jupyterlab-settings").write_text(json.dumps(*quiet.values()))
+    whole = folder / "settings" / "@jupyterlab" / "notebook-extension"
+    whole.mkdir()
+    (whole / "tracker.jupyterlab-settings").write_text('{"windowingMode": "none"}')
     options = {
         "ServerApp.root_dir": folder,
         "ServerApp.port": port,
