@@ -223,7 +223,8 @@ def run(
 ) -> Run:
     """Return the finished run of a notebook, executed with ``parameters`` in a fresh kernel.
 
-    The kernel is this very Python, in ``folder`` (the current one). The folder ``out``
+    The kernel is this very Python, in ``folder`` (the current one); modules that lie beside the
+    notebook can be imported, as in Jupyter. The folder ``out``
     (``runs/NAME``) receives the executed notebook, saved after each cell, the report, the artifacts
     and, last and whole, ``results.json``: where it lies the run is over. What an earlier run left
     there is replaced. A notebook that fails does not raise: ``status`` and ``error`` say so, and
@@ -263,7 +264,7 @@ def run(
         _empty(finished)
         _save(nb, finished)
         try:
-            _execute(nb, finished, progress, folder, limits or {}, stop)
+            _execute(nb, finished, progress, (source.parent, folder), limits or {}, stop)
         except KeyboardInterrupt:
             _blame(finished, "interrupted", "interrupted")
             raise KeyboardInterrupt(finished.failure) from None
@@ -531,8 +532,8 @@ def _empty(finished) -> None:
         raise OSError(_unwritable(finished.folder, error)) from None
 
 
-def _execute(nb, finished, progress, folder, limits, stop) -> None:
-    """Run the cells, writing what happened into ``finished``."""
+def _execute(nb, finished, progress, folders, limits, stop) -> None:
+    """Run the cells, writing what happened into ``finished``; folders: to import from, to be in."""
     import zmq
     from jupyter_client.kernelspec import KernelSpecManager
     from jupyter_client.manager import AsyncKernelManager
@@ -611,8 +612,12 @@ def _execute(nb, finished, progress, folder, limits, stop) -> None:
     fail("the kernel did not start")
     book.notebook_start()
     try:
-        environment = os.environ | {ARTIFACTS: str(finished.artifacts.resolve())}
-        client.execute(env=environment, cleanup_kc=True, cwd=str(folder or Path.cwd()))
+        beside = [str(folders[0].resolve()), *filter(None, [os.environ.get("PYTHONPATH")])]
+        environment = os.environ | {
+            ARTIFACTS: str(finished.artifacts.resolve()),
+            "PYTHONPATH": os.pathsep.join(beside),
+        }
+        client.execute(env=environment, cleanup_kc=True, cwd=str(folders[1] or Path.cwd()))
         finished.error = None
         if finished.peak_memory_mb > limits.get("max_memory_mb", math.inf):
             current = max(finished.cells, key=lambda cell: cell["peak_memory_mb"])["index"]

@@ -30,7 +30,6 @@ ALONE = {
     "plans": {"workflows"},
     "overview": {"workflows"},
     "sweep": {"workflows", "plans", "overview"},
-    "lessons": set(),
 }  # and what they may import
 ROW = {module: row for row, modules in enumerate(LAYERS) for module in modules}
 PATHS = sorted(

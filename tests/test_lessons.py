@@ -1,8 +1,7 @@
 """Every exercise of the tutorials: its solution passes its check, and wrong answers fail it."""
 
+import lessons
 import pytest
-
-from skynb import lessons
 
 WRONG = [
     ("pairs of three", 4, "3 observations make 3 pairs"),

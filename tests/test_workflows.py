@@ -463,6 +463,13 @@ def test_a_run_can_be_stopped_from_another_thread_and_ends_its_children(home):
     assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == "zombie"
 
 
+def test_what_lies_beside_the_notebook_can_be_imported(home):
+    (home / "lessons").mkdir()
+    (home / "lessons" / "words.py").write_text('said = "heard"')
+    write(home / "lessons" / "first.ipynb", "import words\nassert words.said == 'heard'")
+    assert workflows.run(home / "lessons" / "first.ipynb", progress=False).status == "done"
+
+
 def test_a_run_may_have_another_folder(home):
     (home / "there").mkdir()
     path = write(
