@@ -6,6 +6,10 @@ are loaded by name at run time; `RealBogus` trains the same network by the publi
 
 import io
 import json
+import os
+import tempfile
+import threading
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -276,14 +280,14 @@ class RealBogus(ClassifierMixin, BaseEstimator):
             )
         else:
             x = _checked(triplets)
-            if not np.allclose(stamps.normalize(x, normalized), x, atol=1e-4):
+            if not np.allclose(stamps.normalize(x[:BATCH], normalized), x[:BATCH], atol=1e-4):
                 raise ValueError(f"triplets that are not normalized {normalized}; give raw ones")
         out = np.empty(len(triplets), np.float32)
         steps = range(0, len(out), BATCH)
         for k in tqdm(steps, desc="scores", disable=not self.progress):
             part = slice(k, k + BATCH)
             fed = self.inputs(triplets[part]) if x is None else x[part]
-            out[part] = self._scorer(fed[:, :_SEEN, :_SEEN])
+            out[part] = self._scorer(np.ascontiguousarray(fed[:, :_SEEN, :_SEEN], np.float32))
         if y is None:
             return out
         return float(np.mean((out > 0.5) == (np.asarray(y) > 0.5)))
@@ -446,11 +450,28 @@ def _judge(trained, x):
 
 
 def _scorer(trained):
-    """Return a function of normalized triplets of 60x60 pixels: the network, traced once."""
+    """Return a function of normalized triplets of 60x60 pixels: the network, run by TF Lite."""
     import tensorflow as tf
 
     twin = network(size=_SEEN)
     twin.set_weights(trained.get_weights())
-    signature = [tf.TensorSpec((None, _SEEN, _SEEN, 3), tf.float32)]
-    graph = tf.function(lambda x: twin(x, training=False)[:, 0], input_signature=signature)
-    return lambda x: graph(tf.constant(x)).numpy()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "network.tflite")
+        twin.export(path, format="litert", verbose=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that TensorFlow will drop it for a package of its own
+            interpreter = tf.lite.Interpreter(
+                model_content=path.read_bytes(), num_threads=os.cpu_count()
+            )
+    first, last = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+    one_at_a_time = threading.Lock()
+
+    def score(x):
+        with one_at_a_time:
+            interpreter.resize_tensor_input(first["index"], x.shape)
+            interpreter.allocate_tensors()
+            interpreter.set_tensor(first["index"], x)
+            interpreter.invoke()
+            return interpreter.get_tensor(last["index"])[:, 0]
+
+    return score

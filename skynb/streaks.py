@@ -108,7 +108,7 @@ def _scaled(image):
     side = max(image.shape)
     square = np.zeros((side, side), np.float32)
     square[: image.shape[0], : image.shape[1]] = np.arcsinh(_standard(image))
-    weights = _averaging(side)
+    weights = _resampling(side)
     return np.arcsinh(_standard(weights @ square @ weights.T)).astype(np.float32)
 
 
@@ -120,12 +120,16 @@ def _standard(image):
 
 
 @cache
-def _averaging(side):
-    """Return the matrix, shape (96, side), that averages pixels over the area of a larger one."""
-    edges = np.linspace(0, side, SIZE + 1)
-    low, high = np.maximum.outer(edges[:-1], np.arange(side)), np.arange(side) + 1
-    overlap = np.minimum.outer(edges[1:], high) - low
-    return (overlap.clip(0) * SIZE / side).astype(np.float32)
+def _resampling(side):
+    """Return the matrix, shape (96, side), of a Gaussian over the pixels about each new one.
+
+    Its width varies smoothly with the side, and with it the smoothing of the noise: an average over
+    the area of the new pixels leaves a side of 96 as it is, unlike those of 95 and 97.
+    """
+    middle = (np.arange(SIZE) + 0.5) * side / SIZE
+    apart = np.subtract.outer(middle, np.arange(side) + 0.5) / (0.35 * (side / SIZE + 1))
+    weights = np.exp(-np.square(apart) / 2)
+    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
 def build(*, seed=0):
