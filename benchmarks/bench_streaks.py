@@ -17,12 +17,6 @@ import pandas as pd
 
 from skynb import datasets, simulate, stamps, streaks
 
-KINDS = (
-    *("asteroid", "satellite", "asteroid", "ghost", "asteroid", "dementor", "plain"),
-    *("masked star", "plain", "satellite"),
-)
-"""In training; of the stamps that judge, a sixth is of each kind."""
-
 
 def main(n_train=5000, n_seeds=3, n_test=1500):
     """Return the figures as a dict of DataFrames, and print them."""
@@ -31,7 +25,8 @@ def main(n_train=5000, n_seeds=3, n_test=1500):
     backgrounds = {k: _differences(names) if real else None for k, names in nights.items()}
     print("real backgrounds, split by night" if real else "simulated backgrounds")
     start = time.perf_counter()
-    made, truth = simulate.stamps(n_train, backgrounds=backgrounds["train"], kinds=KINDS, seed=1)
+    options = {"kinds": streaks.TAUGHT, "seed": 1}
+    made, truth = simulate.stamps(n_train, backgrounds=backgrounds["train"], **options)
     new, true = simulate.stamps(n_test, backgrounds=backgrounds["test"], seed=2)
     print(f"{n_train} + {n_test} stamps in {time.perf_counter() - start:.0f} s", flush=True)
     kept = true["kind"].to_numpy() == "asteroid"

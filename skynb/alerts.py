@@ -127,8 +127,8 @@ def stream(source, *, batch=BATCH, size=stamps.SIZE, schemas=None, history=True,
     ----------
     source : path, bytes, mapping or iterable
         An avro file, a Parquet file with cutouts, a tar archive (compressed or not) or a folder of
-        these; the bytes of such a file; ``{name: bytes}``; or several of all these. What
-        `datasets.contents` returns is one. Hidden files of a folder are left alone.
+        these; the bytes of such a file, or what is open; ``{name: bytes}``; or several of these.
+        What `datasets.contents` returns is one. Hidden files of a folder are left alone.
     batch : int
         Packets to read at a time.
     size : int
@@ -327,6 +327,8 @@ class _Opener:
     def records(self, source, where=""):
         if isinstance(source, bytes | bytearray | memoryview):
             yield from self._file(io.BytesIO(source), where or "bytes")
+        elif hasattr(source, "read"):
+            yield from self.records(source.read(), where)
         elif isinstance(source, str | os.PathLike):
             path = Path(source).expanduser()
             if not path.exists():

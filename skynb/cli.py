@@ -16,6 +16,7 @@ EXAMPLES = """examples:
   skynb results runs/atlas                     what a run recorded, as JSON
   skynb predict m.skynb my.csv -o out.parquet  a trained model on your own light curves
   skynb alerts score night.tar.gz -o scores.parquet   real or bogus?
+  skynb streaks score stamps/ -o streaks.parquet      an asteroid's streak?
   skynb data list                              the data sets
 """
 
@@ -147,6 +148,27 @@ def parser() -> argparse.ArgumentParser:
     score.add_argument(
         "--model", metavar="NAME|PATH", default="d6_m7",
         help="d6_m7 (ZTF's own, the default), d6_m9, or what RealBogus.save wrote",
+    )  # fmt: skip
+    score.add_argument("--no-progress", action="store_true", help="show no progress bar")
+
+    images = commands.add_parser("streaks", help="find the streaks of asteroids in images")
+    verbs = images.add_subparsers(metavar="COMMAND", required=True)
+    score = add("score", score_streaks, "tell asteroids' streaks from everything else", verbs)
+    score.add_argument(
+        "paths", metavar="IMAGE", nargs="+",
+        help="difference stamps of 63 to 256 pixels a side, FITS or PNG, or folders of them",
+    )  # fmt: skip
+    score.add_argument(
+        "-o", dest="out", metavar="STREAKS.parquet", required=True,
+        help="one row per image: score, keep, the three answers rb, sl, kd, the streak's middle "
+        "x, y [pixel], angle [deg] and length [pixel], and the reason why there is no score",
+    )  # fmt: skip
+    which = score.add_mutually_exclusive_group()
+    which.add_argument("--model", metavar="PATH", help="what Streaks.save wrote")
+    which.add_argument(
+        "--learn-on", metavar="NAME", action="append", default=[],
+        help="ZTF alerts, as ztf-alerts-2018, on whose stamps streaks are planted to learn from; "
+        "repeat for more (default: simulated noise); learnt once, in minutes, and kept",
     )  # fmt: skip
     score.add_argument("--no-progress", action="store_true", help="show no progress bar")
 
@@ -291,6 +313,22 @@ def score_alerts(options) -> int:
         table.to_parquet(part, index=False)
     n_without = int(table["score"].isna().sum())
     print(f"{options.out}: {len(table)} packets, {n_without} without a score")
+    return 0
+
+
+def score_streaks(options) -> int:
+    from skynb import lightcurves, streaks
+
+    progress = sys.stderr.isatty() and not options.no_progress
+    if options.model:
+        model = streaks.Streaks.load(options.model)
+    else:
+        model = streaks.ready(options.learn_on, progress=progress)
+    table = streaks.table(options.paths, model, progress=progress)
+    with lightcurves.whole(options.out) as part:
+        table.to_parquet(part, index=False)
+    n_without = int(table["score"].isna().sum())
+    print(f"{options.out}: {len(table)} images, {table['keep'].sum()} kept, {n_without} not read")
     return 0
 
 

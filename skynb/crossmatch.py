@@ -28,7 +28,7 @@ def match(left, right, *, radius=1.0, nearest=True):
     Raises
     ------
     ValueError
-        No column ``ra`` or ``dec``, a place that is none, a radius that is not above 0.
+        No column ``ra`` or ``dec``, a place that is none, a radius not above 0 or beyond the sky.
 
     Examples
     --------
@@ -40,8 +40,8 @@ def match(left, right, *, radius=1.0, nearest=True):
     from astropy import units
     from astropy.coordinates import search_around_sky
 
-    if not radius > 0:
-        raise ValueError(f"radius is {radius}; give arcseconds, above 0")
+    if not 0 < radius <= 180 * 3600:
+        raise ValueError(f"radius is {radius}; give arcseconds, above 0 and at most 648000")
     places = [_places(left, "left"), _places(right, "right")]
     a, b, apart = np.zeros(0, int), np.zeros(0, int), np.zeros(0)
     if len(left) and len(right):
@@ -63,7 +63,7 @@ def _places(table, which):
     if missing:
         raise ValueError(f"the {which} table has no column {min(missing)!r}; rename yours")
     ra, dec = (table[name].to_numpy(float) for name in ("ra", "dec"))
-    wrong = ~(np.isfinite(ra) & (np.abs(dec) <= 90))
+    wrong = ~((np.abs(ra) <= 360) & (np.abs(dec) <= 90))
     if wrong.any():
         raise ValueError(
             f"{wrong.sum()} rows of the {which} table have no place on the sky, the first is "

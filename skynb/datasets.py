@@ -254,10 +254,15 @@ def contents(name):
 
 
 def clear(name=None):
-    """Remove the files and table of one data set, or of all, from the cache; raises as `info`."""
+    """Remove the files and table of one data set from the cache, or all that is in it.
+
+    Raises as `info`.
+    """
     entries = [_entry(name)] if name else [*REGISTRY.values(), *FILES.values()]
     doomed = [_cached(file) for entry in entries for file in entry.files]
     doomed += [path for entry in entries for path in _tables().glob(f"{entry.name}-????????-*")]
+    if not name:
+        doomed += (cache_dir() / "models").glob("*")
     for folder in {path.parent for path in doomed}:
         doomed += folder.glob("*tmp*")
     for path in doomed:

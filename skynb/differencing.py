@@ -260,9 +260,14 @@ class TransientFinder:
             out[ndimage.distance_transform_edt(~gaps) <= MARGIN] = 0
         return out
 
+    def _check_taught(self):
+        if not hasattr(self, "network_"):
+            raise ValueError("this network knows nothing yet; call fit first")
+
     def _paint(self, x):
         """Return the transients in units of the noise."""
         height, width = x.shape[:2]
+        self._check_taught()
         pad = [(0, -n % 2 ** (len(self.filters) - 1)) for n in (height, width)]
         x, total = np.pad(x, [*pad, (0, 0)], mode="reflect")[None], 0.0
         for turned in (0, 1):  # by these, rows and columns change places
@@ -328,6 +333,7 @@ class TransientFinder:
 
     def save(self, path):
         """Return ``path`` after writing the network and what was chosen with it, whole."""
+        self._check_taught()
         path = Path(path).expanduser()
         chosen = {"threshold": self.threshold_, "flux_scale": self.flux_scale_}
         arrays = {f"w{k}": array for k, array in enumerate(self.network_.get_weights())}
@@ -518,7 +524,7 @@ def photometry(reference, science, found, painted, fwhm, *, half=20):
     transients; where it is is the centre of what was ``painted``. A flux of which missing pixels
     hold half or more is NaN.
     """
-    reference, science = subtraction.checked(reference, science)
+    reference, science = subtraction.checked(reference, science, fwhm=fwhm)
     rows, places = [], _centres(found, painted)
     indices = np.indices(science.shape)
     near = np.zeros(science.shape, bool)

@@ -7,9 +7,11 @@ one pass on a CPU serves them all. Where the streak lies, a trailed PSF fitted t
 `radon` is the classical detector to compare with.
 """
 
+import io
 import warnings
 from functools import cache
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -19,8 +21,9 @@ from scipy.optimize import least_squares
 from sklearn.base import BaseEstimator
 from tqdm.auto import tqdm
 
-from skynb import models, networks
+from skynb import __version__, alerts, datasets, models, networks, simulate
 from skynb.simulate import trail
+from skynb.stamps import decode
 
 QUESTIONS = ("rb", "sl", "kd")
 """Real streak or not; short or long; keep or ditch."""
@@ -32,6 +35,15 @@ SIDES = (63, 256)
 """Smallest and largest side of a stamp [pixel]; the shorter side of one at an edge may be less."""
 
 PLACE = ("x", "y", "angle", "length")
+
+SUFFIXES = (".fits", ".fit", ".fits.gz", ".fit.gz", ".png", ".jpg", ".jpeg", ".tif", ".tiff")
+"""Of the images that `table` finds in a folder."""
+
+TAUGHT = (
+    *("asteroid", "satellite", "asteroid", "ghost", "asteroid", "dementor", "plain"),
+    *("masked star", "plain", "satellite"),
+)
+"""The kinds of `simulate.STAMPS` that `ready` networks have learnt from, in turn."""
 
 
 def inputs(stamps):
@@ -52,7 +64,7 @@ def inputs(stamps):
     ValueError
         For a stamp that is no image, of another size, without a finite pixel or all alike.
     """
-    images = [_checked(k, stamp) for k, stamp in enumerate(stamps)]
+    images = [_checked(f"stamp {k}", stamp) for k, stamp in enumerate(stamps)]
     if not images:
         raise ValueError("no stamp is given; give one or more")
     scaled = [_scaled(image) for image in images]
@@ -83,24 +95,24 @@ def _kernels():
     return np.pad(lines, wide).astype(np.float32), np.radians(angles).astype(np.float32)
 
 
-def _checked(k, stamp):
+def _checked(name, stamp):
     stamp = np.asarray(stamp)
     if stamp.ndim != 2 or stamp.dtype.kind not in "fiub":
         raise ValueError(
-            f"stamp {k} is of shape {stamp.shape}, not an image of rows and columns; "
+            f"{name} is of shape {stamp.shape}, not an image of rows and columns; "
             "give one plane of numbers"
         )
     if not SIDES[0] <= max(stamp.shape) <= SIDES[1]:
         raise ValueError(
-            f"stamp {k} has {stamp.shape[0]} x {stamp.shape[1]} pixels; the longer side must be "
+            f"{name} has {stamp.shape[0]} x {stamp.shape[1]} pixels; the longer side must be "
             f"{SIDES[0]} to {SIDES[1]}, so cut it anew"
         )
     stamp = stamp.astype(np.float32)
     known = np.isfinite(stamp)
     if not known.any():
-        raise ValueError(f"stamp {k} has no finite pixel; leave it out")
+        raise ValueError(f"{name} has no finite pixel; leave it out")
     if np.ptp(stamp[known]) == 0:
-        raise ValueError(f"stamp {k} has the same value in every pixel; leave it out")
+        raise ValueError(f"{name} has the same value in every pixel; leave it out")
     return np.where(known, stamp, np.median(stamp[known]))
 
 
@@ -216,8 +228,13 @@ class Streaks(BaseEstimator):
         ------
         ValueError
             What `inputs` refuses; a truth of another length or without ``kind``; only asteroids,
-            or none.
+            or none; no network, no epoch, or a ``max_fpr`` that is no share below 1.
         """
+        for name in ("n_networks", "epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; give 1 or more")
+        if not 0 <= self.max_fpr < 1:
+            raise ValueError(f"max_fpr is {self.max_fpr}; give a share from 0 to below 1")
         stamps = list(stamps)
         if "kind" not in truth or len(truth) != len(stamps):
             lack = f"{len(truth)} rows" if "kind" in truth else "no column 'kind'"
@@ -257,9 +274,12 @@ class Streaks(BaseEstimator):
 
     def _judge(self, x):
         """Return the outputs of every network, shape (n_networks, n, 3), mean over 8 turns."""
+        self._check_taught()
+        return np.stack([_said(network, x) for network in self.networks_])
+
+    def _check_taught(self):
         if not hasattr(self, "networks_"):
             raise ValueError("these networks know nothing yet; call fit first")
-        return np.stack([_said(network, x) for network in self.networks_])
 
     def predict_proba(self, stamps):
         """Return the answer to each of `QUESTIONS`, shape (n, 3): the highest of the ensemble."""
@@ -297,6 +317,7 @@ class Streaks(BaseEstimator):
 
     def save(self, path):
         """Return ``path`` after writing the networks there, whole or not at all."""
+        self._check_taught()
         parts = {"parameters": self.get_params(), "threshold": float(self.threshold_)}
         parts["weights"] = [network.get_weights() for network in self.networks_]
         about = {"n_objects": 0, "sha256": ""}
@@ -319,6 +340,95 @@ class Streaks(BaseEstimator):
             self.networks_.append(build())
             self.networks_[-1].set_weights(weights)
         return self
+
+
+def ready(backgrounds=(), *, n_stamps=5000, progress=True, **options):
+    """Return networks that have learnt already: from the cache, or they learn now and are kept.
+
+    They learn from simulated streaks and artefacts. Minutes go by at the first time.
+
+    Parameters
+    ----------
+    backgrounds : sequence of str
+        ZTF alerts by name, such as ``ztf-alerts-2018``, on whose difference stamps the streaks are
+        planted; by default on simulated noise.
+    **options
+        Of `Streaks`.
+    """
+    about = [*(backgrounds or ["simulated"]), n_stamps, *(f"{k}={v}" for k, v in options.items())]
+    name = f"streaks-{__version__}-{'-'.join(map(str, about))}.skynb"
+    path = datasets.cache_dir() / "models" / name
+    if path.is_file():
+        return Streaks.load(path)
+    planes = [each for name in backgrounds for each in _differences(name)]
+    made, truth = simulate.stamps(n_stamps, backgrounds=planes or None, kinds=TAUGHT, seed=1)
+    learner = Streaks(progress=progress, **options).fit(made, truth)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    learner.save(path)
+    return learner
+
+
+def _differences(name):
+    found = alerts.read(datasets.contents(name), history=False, progress=False)
+    return found.triplets[..., 2]
+
+
+def table(paths, model, *, progress=True):
+    """Return what is found in each image, a DataFrame, one row for each.
+
+    Columns: ``path``, those of `Streaks.describe`, and ``reason``, why an image has no score ("").
+
+    Parameters
+    ----------
+    paths : sequence of str or Path
+        FITS or what Pillow reads (PNG, JPEG, TIFF); of a folder, all that end in `SUFFIXES`.
+    model : Streaks
+
+    Raises
+    ------
+    ValueError
+        If there is no image.
+    FileNotFoundError
+        If a path is not there.
+    """
+    files = [file for path in paths for file in _files(Path(path).expanduser())]
+    if not files:
+        raise ValueError(f"no image in {', '.join(map(str, paths))}; give FITS or PNG files")
+    rows = pd.DataFrame({"path": [str(file) for file in files], "reason": ""})
+    tables = []
+    with tqdm(total=len(files), desc="images", disable=not progress) as bar:
+        for k in range(0, len(files), 256):
+            images = {}
+            for row in range(k, min(k + 256, len(files))):
+                try:
+                    images[row] = _checked("the image", _read(files[row]))
+                except (ValueError, OSError) as error:
+                    rows.loc[row, "reason"] = str(error)
+                bar.update()
+            if images:
+                tables.append(model.describe(images.values()).set_axis([*images]))
+    names = ["score", "keep", *QUESTIONS, *PLACE]
+    found = pd.concat(tables) if tables else pd.DataFrame(columns=names, dtype=float)
+    found = rows.join(found.astype({"keep": "boolean"}))
+    return found[["path", *names, "reason"]]
+
+
+def _files(path):
+    if path.is_dir():
+        return sorted(each for each in path.rglob("*") if each.name.lower().endswith(SUFFIXES))
+    if not path.is_file():
+        raise FileNotFoundError(f"no image at {path}; check the path")
+    return [path]
+
+
+def _read(path):
+    from PIL import Image
+
+    data = path.read_bytes()
+    if data[:6] == b"SIMPLE" or data[:2] == b"\x1f\x8b":
+        return decode(data)
+    with Image.open(io.BytesIO(data)) as image:
+        return np.asarray(image if image.mode[0] in "IF" else image.convert("L"))
 
 
 def threshold(kept, score, max_fpr):

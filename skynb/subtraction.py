@@ -13,11 +13,15 @@ from scipy import ndimage
 from skynb import image_pairs
 
 
-def checked(reference, science):
+def checked(reference, science, **widths):
     """Return a pair as float64, NaN where a pixel of either is missing.
 
-    What is no pair, or has no pixel in common, raises ValueError.
+    What is no pair, or has no pixel in common, raises ValueError, and so do ``widths`` [pixel] that
+    are not above 0.
     """
+    for name, width in widths.items():
+        if not 0 < width < np.inf:
+            raise ValueError(f"{name} is {width}; give pixels, above 0")
     reference, science = np.asarray(reference, float), np.asarray(science, float)
     if reference.shape != science.shape or science.ndim != 2:
         raise ValueError(
@@ -41,10 +45,11 @@ def flux_ratio(reference, science, r_noise, s_noise):
     """
     smooth = [ndimage.gaussian_filter(each, 3) for each in (reference, science)]
     bright = smooth[0] > max(5 * image_pairs.noise(smooth[0])[1], r_noise / 2)
+    noises = s_noise / r_noise if s_noise and r_noise else 1.0
     if bright.sum() < 30:
-        return s_noise / (r_noise or s_noise)
+        return noises
     ratio = np.median(smooth[1][bright] / smooth[0][bright])
-    return float(ratio) if ratio > 0 else s_noise / (r_noise or s_noise)
+    return float(ratio) if ratio > 0 else noises
 
 
 def _significance(difference, fwhm):
@@ -56,7 +61,7 @@ def _significance(difference, fwhm):
 
 def naive(reference, science, *, fwhm):
     """Return the S/N of the difference after sky and flux have been scaled, and nothing else."""
-    reference, science = checked(reference, science)
+    reference, science = checked(reference, science, fwhm=fwhm)
     (r_sky, r_noise), (s_sky, s_noise) = map(image_pairs.noise, (reference, science))
     reference, science = np.nan_to_num(reference - r_sky), np.nan_to_num(science - s_sky)
     scale = flux_ratio(reference, science, r_noise, s_noise)
@@ -72,7 +77,8 @@ def psf_matched(reference, science, *, fwhm, width=11):
     ----------
     Bramich 2008, MNRAS 386, L77.
     """
-    return _significance(matched_difference(reference, science, width=width), fwhm)
+    pair = checked(reference, science, fwhm=fwhm)
+    return _significance(matched_difference(*pair, width=width), fwhm)
 
 
 def matched_difference(reference, science, *, width=11, masked=None, n_clips=2, degree=1):
@@ -84,7 +90,7 @@ def matched_difference(reference, science, *, width=11, masked=None, n_clips=2, 
     reference, science = checked(reference, science)
     (r_sky, _), (s_sky, s_noise) = map(image_pairs.noise, (reference, science))
     reference, science = np.nan_to_num(reference - r_sky), np.nan_to_num(science - s_sky)
-    half = width // 2
+    half, s_noise = width // 2, s_noise or 1.0
     views = np.lib.stride_tricks.sliding_window_view(np.pad(reference, half), (width, width))
     rows, columns = (np.indices(science.shape) / max(science.shape) - 0.5).reshape(2, -1)
     sky = [np.ones(science.size), rows, columns][: 1 + 2 * degree]
@@ -98,10 +104,10 @@ def matched_difference(reference, science, *, width=11, masked=None, n_clips=2, 
         if used.sum() < 2 * design.shape[1]:
             raise ValueError(f"{used.sum()} pixels to fit a kernel of {width}x{width}; narrow it")
         normal = design[used].T @ design[used]
-        ridge = 1e-6 * np.trace(normal) / len(normal) * np.eye(len(normal))
+        ridge = 1e-6 * (np.trace(normal) / len(normal) or 1.0) * np.eye(len(normal))
         kernel = np.linalg.solve(normal + ridge, design[used].T @ target[used])
         left = target - design @ kernel
-        used &= np.abs(left) < 5 * 1.4826 * np.median(np.abs(left[used]))
+        used &= np.abs(left) <= 5 * 1.4826 * np.median(np.abs(left[used]))
     return left.reshape(science.shape)
 
 
@@ -128,7 +134,7 @@ def zogy(
     """
     from skimage.registration import phase_cross_correlation
 
-    reference, science = checked(reference, science)
+    reference, science = checked(reference, science, fwhm=fwhm, fwhm_reference=fwhm_reference)
     (r_sky, r_noise), (s_sky, s_noise) = map(image_pairs.noise, (reference, science))
     r_noise, s_noise = r_noise or 1.0, s_noise or 1.0
     R, N = np.nan_to_num(reference - r_sky), np.nan_to_num(science - s_sky)

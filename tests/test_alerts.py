@@ -198,7 +198,10 @@ def test_what_a_packet_holds(packets, records):
 
 @pytest.mark.parametrize(
     "kind",
-    ["bytes", "file", "folder", "tar", "tar.gz", "tar bytes", "parquet", "one file", "deflate"],
+    [
+        *("bytes", "file", "folder", "tar", "tar.gz", "tar bytes", "parquet", "open file"),
+        *("one file", "deflate"),
+    ],
 )
 def test_sources_are_alike(kind, packets, records, tmp_path):
     schema = schema_of(next(iter(packets.values())))
@@ -210,6 +213,7 @@ def test_sources_are_alike(kind, packets, records, tmp_path):
         "tar.gz": lambda: str(packed(packets, tmp_path / "night.tar.gz")),
         "tar bytes": lambda: [packed(packets, tmp_path / "night.tar.gz").read_bytes()],
         "parquet": lambda: parquet(records, tmp_path / "night.parquet"),
+        "open file": lambda: io.BytesIO(avro(records, schema)),
         "one file": lambda: avro(records, schema),
         "deflate": lambda: avro(records, schema, codec="deflate"),
     }

@@ -242,6 +242,23 @@ def test_lab_opens_on_the_notebooks(monkeypatch):
     ]
 
 
+def test_streaks_are_scored(tmp_path, capsys):
+    from astropy.io import fits
+
+    from skynb import simulate, streaks
+
+    made, truth = simulate.stamps(40, seed=1)
+    model = streaks.Streaks(n_networks=1, epochs=1).fit(made, truth).save(tmp_path / "s.skynb")
+    fits.PrimaryHDU(made[0]).writeto(tmp_path / "a.fits")
+    given, out = ["--model", str(model), "-o", str(tmp_path / "out.parquet")], "out.parquet"
+    assert cli.main(["streaks", "score", str(tmp_path), *given]) == 0
+    assert f"{out}: 1 images, " in capsys.readouterr().out
+    table = pd.read_parquet(tmp_path / out)
+    assert table["score"].notna().all()
+    assert cli.main(["streaks", "score", str(tmp_path / "no"), *given]) == 2
+    assert "no image at" in capsys.readouterr().err
+
+
 def test_alerts_are_scored_and_the_broken_have_a_reason(tmp_path, capsys):
     from skynb import alerts, realbogus, simulate
 

@@ -57,8 +57,10 @@ def test_bad_tables_are_said():
     with pytest.raises(ValueError, match="the right table has no column 'dec'; rename yours"):
         crossmatch.match(good, good.drop(columns="dec"))
     with pytest.raises(ValueError, match=r"2 rows of the left .* no place on the sky, the first"):
-        crossmatch.match(good.assign(dec=[91, 0, np.nan]), good)
-    for radius in (0, -1, np.nan):
+        crossmatch.match(good.assign(dec=[91, 0, np.nan], ra=[0, 1, 2]), good)
+    with pytest.raises(ValueError, match="1 rows of the right table have no place"):
+        crossmatch.match(good, good.assign(ra=[1e9, 1, 2]))
+    for radius in (0, -1, np.nan, np.inf):
         with pytest.raises(ValueError, match="give arcseconds, above 0"):
             crossmatch.match(good, good, radius=radius)
 

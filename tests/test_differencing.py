@@ -227,6 +227,28 @@ def test_what_is_no_pair_is_refused(finder):
         differencing.split(pairs_of(9), 0.5)
     with pytest.raises(ValueError, match="narrow it"):
         subtraction.matched_difference(blank, blank, width=31)
+    noise = np.random.default_rng(0).normal(size=(32, 32))
+    for width in (0, -1, np.nan):
+        for refused in (
+            lambda fwhm: subtraction.naive(noise, noise, fwhm=fwhm),
+            lambda fwhm: subtraction.psf_matched(noise, noise, fwhm=fwhm),
+            lambda fwhm: subtraction.zogy(noise, noise, fwhm=3, fwhm_reference=fwhm),
+            lambda fwhm: differencing.photometry(noise, noise, blank[:0], blank, fwhm),
+        ):
+            with pytest.raises(ValueError, match="give pixels, above 0"):
+                refused(width)
+    for call in (lambda new: new.transients(noise, noise), lambda new: new.save("no.npz")):
+        with pytest.raises(ValueError, match="call fit first"):
+            call(differencing.TransientFinder())
+
+
+@pytest.mark.parametrize("how", ["naive", "psf_matched", "zogy"])
+def test_images_without_noise_have_nothing_new(how):
+    flat, options = np.ones((64, 64)), {"fwhm_reference": 3} if how == "zogy" else {}
+    noise = np.random.default_rng(0).normal(size=flat.shape)
+    assert np.abs(getattr(subtraction, how)(flat, flat, fwhm=3, **options)).max() < 1e-6
+    for pair in ((flat, noise), (noise, flat)):
+        assert np.isfinite(getattr(subtraction, how)(*pair, fwhm=3, **options)).all()
 
 
 # subtraction

@@ -1,10 +1,13 @@
 """Streaks are planted as the truth says, told from what is none, and found where they lie."""
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from astropy.io import fits
+from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from skynb import datasets, models, simulate, stamps, streaks
@@ -184,6 +187,43 @@ def test_saved_and_read_again(learner, new, tmp_path):
     assert (read.threshold_, read.get_params()) == (learner.threshold_, learner.get_params())
 
 
+def test_a_table_of_files(learner, new, tmp_path):
+    """FITS and PNG, in folders; what cannot be judged has its reason; a path must be there."""
+    first, second = (np.asarray(each, np.float32) for each in new[0][:2])
+    (tmp_path / "night").mkdir()
+    fits.PrimaryHDU(first).writeto(tmp_path / "night" / "a.fits.gz")
+    scaled = np.clip(255 * (second - second.min()) / np.ptp(second), 0, 255).astype(np.uint8)
+    Image.fromarray(scaled).save(tmp_path / "night" / "b.png")
+    Image.fromarray(scaled[:40, :40]).convert("RGB").save(tmp_path / "night" / "c.png")
+    (tmp_path / "d.fits").write_bytes(b"SIMPLE, but broken")
+    (tmp_path / "night" / "notes.txt").write_text("not an image")
+    found = streaks.table([tmp_path / "night", tmp_path / "d.fits"], learner, progress=False)
+    assert [Path(path).name for path in found["path"]] == ["a.fits.gz", "b.png", "c.png", "d.fits"]
+    assert found["score"][:2].tolist() == pytest.approx(learner.score([first, scaled]).tolist())
+    assert found["reason"][:2].tolist() == ["", ""]
+    assert "the image has 40 x 40 pixels" in found["reason"][2]
+    assert found["reason"][3].startswith("a stamp that is no FITS image")
+    assert found["keep"].isna().tolist() == [False, False, True, True]
+    broken = streaks.table([tmp_path / "d.fits"], learner, progress=False)
+    assert list(broken) == list(found)
+    with pytest.raises(FileNotFoundError, match="no image at"):
+        streaks.table([tmp_path / "e.png"], learner, progress=False)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="no image in"):
+        streaks.table([tmp_path / "empty"], learner, progress=False)
+
+
+def test_ready_networks_are_taught_once(tmp_path, monkeypatch, new):
+    monkeypatch.setenv("SKYNB_CACHE", str(tmp_path))
+    options = {"n_stamps": 40, "epochs": 1, "n_networks": 1, "progress": False}
+    taught = streaks.ready(**options)
+    (path,) = (tmp_path / "models").iterdir()
+    before = path.stat().st_mtime_ns
+    again = streaks.ready(**options)
+    assert path.stat().st_mtime_ns == before
+    np.testing.assert_array_equal(again.score(new[0][:5]), taught.score(new[0][:5]))
+
+
 def test_the_same_seed_the_same_networks(made):
     few = made[0][:64], made[1][:64]
     one, same = (
@@ -254,8 +294,12 @@ def test_bad_input_is_said_in_a_sentence(learner, made, tmp_path):
     with pytest.raises(ValueError, match="no stamp is given; give one or more"):
         learner.score([])
     fit = streaks.Streaks().fit
-    with pytest.raises(ValueError, match="call fit first"):
-        streaks.Streaks().score([noise])
+    for call in (lambda: streaks.Streaks().score([noise]), lambda: streaks.Streaks().save("s")):
+        with pytest.raises(ValueError, match="call fit first"):
+            call()
+    for name, value in {"max_fpr": 1, "n_networks": 0, "epochs": 0}.items():
+        with pytest.raises(ValueError, match=f"{name} is {value}; give"):
+            streaks.Streaks(**{name: value}).fit(*made)
     with pytest.raises(ValueError, match="the truth of 400 stamps has 9 rows; give one row"):
         fit(made[0], made[1][:9])
     with pytest.raises(ValueError, match="the truth of 400 stamps has no column 'kind'"):
