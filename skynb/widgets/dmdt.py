@@ -96,7 +96,10 @@ class DmDtExplorer(ObjectView):
         )
         go = ipywidgets.Button(description="pick cell", layout={"width": "90px"})
         go.tooltip = "pick the cell that holds this dt and dm"
-        go.on_click(self._guard(lambda: self.pick_at(self._dt.value, self._dm.value)))
+        pick = self._guard(lambda: self.pick_at(self._dt.value, self._dm.value))
+        go.on_click(pick)
+        for field in (self._dt, self._dm):  # a value may arrive after the click on the button
+            field.observe(pick, "value")
         clear = ipywidgets.Button(description="clear", layout={"width": "70px"})
         clear.tooltip = "pick no cell and choose no observation (Escape)"
         clear.on_click(self._guard(self.clear))

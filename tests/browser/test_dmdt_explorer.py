@@ -74,7 +74,7 @@ def test_cells_light_up_pairs_and_observations_light_up_cells(lab, screenshots):
     lab.until("agree()", True)
     lab.until(lambda: lab.marked("dmdt", "cursor"), {"x": [16], "y": [10], "size": [1]})
     view.get_by_label("dt [d]").fill("50000")
-    view.get_by_role("button", name="pick cell").click()
+    view.get_by_role("button", name="pick cell").click()  # it may arrive before what was typed
     view.get_by_role("alert").get_by_text("no cell holds dt 50000 d").wait_for()
     assert lab.python("explorer.cells") == [[10, 16]]
 
