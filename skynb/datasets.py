@@ -13,6 +13,7 @@ import os
 import secrets
 import tarfile
 import time
+import tomllib
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
@@ -72,10 +73,10 @@ class Entry:
     name: str
     summary: str
     n_objects: int
-    bands: tuple[str, ...]
     time_scale: str
     licence: str
     citation: str
+    bands: tuple[str, ...] = ()
     files: tuple[File, ...] = ()
     reader: Callable | None = None
     time_range: tuple[float, float] = lightcurves.TIME_RANGE
@@ -515,7 +516,8 @@ def _ztf_examples(guide, *curves):
     places = pd.read_csv(io.BytesIO(guide), index_col=0)
     places.index = places.index.str.replace(" ", "_")
     parts = []
-    for name, curve in zip(ZTF_EXAMPLES, curves, strict=True):
+    names = [Path(file.address).stem for file in REGISTRY["ztf-examples"].files[1:]]
+    for name, curve in zip(names, curves, strict=True):
         for series in json.loads(curve)["data"]["scatterPlot"]["data"]:
             part = pd.DataFrame(series["seriesData"]).set_axis(["mjd", "mag", "magerr"], axis=1)
             part["band"] = series["seriesOptions"]["label"].removesuffix("-band")
@@ -526,211 +528,22 @@ def _ztf_examples(guide, *curves):
     return flat.assign(mjd=flat["mjd"] - 2_400_000.5)
 
 
-# The registry.
+# The registry, whose entries stand in datasets.toml.
 
-_ZTF = "mcoughlin/ztfperiodic/bd842f9ab92f949d8ba514b85f2cd62ee6b4fbd3"
-_ASAS = "cesium-ml/cesium-data/2ad85e77b6c1fea00124e055cedbc45181e9f6ba/asas_training"
-_CRTS = "kvmu/lightcurve-classification/archive/f8761c1b4af660d3653f06015025063c40e34aca.tar.gz"
-ZTF_EXAMPLES = {
-    "BetaLyr": "1d4b4843f3d9c76b93dd4c6f0c8ced74d1502a5822278fe526353826dbfa4453",
-    "Blazkho": "9d8c865ffe4833441a8c213c6c4be86415152cfca83c211d9bb2e4159a58a523",
-    "CEPII": "ae073646b310ad51b14a430444743713106e413005a588afac51e50b9578934a",
-    "Cepheid": "0fe9c15080ce118c69a79ce332708dfa43fa8f5a532da301806ee46bcd991b1e",
-    "DeltaScuti": "872cb7e4e0d5e1ebbcd3515dc194a1ef65c63147e3a58c50e81e037de8b815fd",
-    "ELCVn": "6b42d8b0d7d2cdc41f3697241cbf09d9f32119e21bec4291e7c886afc570d0df",
-    "GDor": "2b70c4e8a04082342ed0bbd816dae996d6465d863bbb4411c093945c3f1ccb35",
-    "HADS": "03b568399cc0cc0fde4db366aed9cde7c5a8c91c9c4896388896d54b17f77bd9",
-    "MSMS_EA": "8368b480c409a931d33a199758b8319e5b630ff9fba276aa18d41bfd25768795",
-    "RRlyr_ab": "dde50ccf8110decf3ddb6a1896a4574dc6a2aafa2e796fa57264f53b4e734702",
-    "RRlyr_c": "c79af24b14bd3d1274bc95eedba4f5ea1e2621a1483b9704b3bc9bc75a37239a",
-    "RRlyr_d": "443974039ab634d43b0bd535aecbb89cd8b5c0081e451e73640f58b8914fb5a5",
-    "RS_CVn": "2ce987c421f32d0528592eacef3aa5028c085fce11d6140006b9f7c68c096baa",
-    "WUma": "90d8a6a7df9d08e338b236c8ae827db04a913996c2b8b3bdc5de012c71add27d",
-}
+_READERS = {"crts": _crts, "asas": _asas, "ztf-examples": _ztf_examples}
 
-_ENTRIES = (
-    Entry(
-        name="simulated",
-        summary="the seven classes of Mahabal et al. 2017, simulated as Catalina would see them",
-        n_objects=60 * len(taxonomy.SEVEN),
-        n_per_class=60,
-        bands=("V",),
-        time_scale="MJD",
-        licence="BSD-3-Clause",
-        citation="simulated by skynb, not observed",
-        defects=("not real; the docstring of skynb.simulate says how far it is from Catalina",),
-    ),
-    Entry(
-        name="crts",
-        summary="Catalina Real-time Transient Survey: periodic variables of 16 classes",
-        n_objects=5757,
-        bands=("V",),
-        time_scale="MJD, UTC, not heliocentric",
-        licence="MIT (light curves); GPL-3.0 (periods)",
-        citation="Drake et al. 2014, ApJS 213, 9",
-        files=(
-            File(
-                _CRTS,
-                "tree:bf87d05df67f7f2090f8f07d6ea906a869377231",
-                folder="data/raw-lc_17-05-2017_1615",
-            ),
-            File(
-                f"{_ZTF}/catalogs/CRTS.dat",
-                "sha256:5b8e69eb64b6d455893a40fa43f12c81b6e79bdb66e10c40f6ff70b79aae0731",
-            ),
-        ),
-        reader=_crts,
-        time_range=(50_000.0, 60_000.0),
-        defects=(
-            "the exposures are unfiltered; V is their calibration",
-            "a few stars have points at MJD -2409998.5, dropped here",
-            "some rows are repeated, merged here",
-            "classes are capped near 1,000 objects, so this is not the sky's mixture",
-            "magerr is too large for stars brighter than about 17 mag",
-        ),
-    ),
-    Entry(
-        name="asas",
-        summary="All Sky Automated Survey: variables of 28 classes",
-        n_objects=810,
-        bands=("V",),
-        time_scale="MJD, heliocentric (from HJD)",
-        licence="not stated",
-        citation="Richards et al. 2012, ApJS 203, 32",
-        files=(
-            File(
-                f"{_ASAS}/asas_training_set.tar.gz",
-                "sha256:6c66c4435b03576a3b20416fac9b7b9453d2a9189e1af745733816a0715e08fd",
-            ),
-            File(
-                f"{_ASAS}/asas_training_set_classes.dat",
-                "sha256:572f628cccf3ce529326c085034ed310c79503fba3a9ac2447e2959ae540d85f",
-            ),
-        ),
-        reader=_asas,
-        defects=("no positions, no periods", "MIRA overlaps the LPV of crts but is not the same"),
-    ),
-    Entry(
-        name="ztf-examples",
-        summary="Zwicky Transient Facility: one object of each of 14 classes",
-        n_objects=len(ZTF_EXAMPLES),
-        bands=("g", "i", "r"),
-        time_scale="MJD, heliocentric (from HJD)",
-        licence="GPL-3.0",
-        citation="Coughlin et al. 2021, MNRAS 505, 2954; Bellm et al. 2019, PASP 131, 018002",
-        files=(
-            File(
-                f"{_ZTF}/catalogs/labeling_guide.csv",
-                "sha256:3744cfa28955c481904078b4c9bb61bcd9ee50999a33990c4ef3d656f1a27b38",
-            ),
-            *(File(f"{_ZTF}/workflows/{k}.json", f"sha256:{v}") for k, v in ZTF_EXAMPLES.items()),
-        ),
-        reader=_ztf_examples,
-        defects=("the median of each band is subtracted, so there are no colours",),
-    ),
-)
-REGISTRY = {entry.name: entry for entry in _ENTRIES}
+
+def _entries():
+    text = Path(__file__).with_suffix(".toml").read_text(encoding="utf-8")
+    for name, about in tomllib.loads(text).items():
+        about = {k: tuple(v) if isinstance(v, list) else v for k, v in about.items()}
+        about["files"] = tuple(File(**file) for file in about.get("files", ()))
+        yield Entry(name=name, reader=_READERS.get(name), **about)
+
+
+_ENTRIES = {entry.name: entry for entry in _entries()}
+REGISTRY = {name: entry for name, entry in _ENTRIES.items() if entry.reader or not entry.files}
 """Name -> light curves, which `load` returns."""
 
-_FINK = "astrolabsoftware/fink-science/ddee53da6226b4c3c50113f2d0e5f179ca8d31e8/fink_science/data"
-_BROKER = "astrolabsoftware/fink-broker/archive/dbb8f5c99f28421d5de8447bf3182c00a9b71d72.tar.gz"
-_NIGHT = "astrolabsoftware/fink-alert-simulator/archive/25a558188efaa3460c1cf7b57540217b0d7ee3bc"
-_PART = "bdab8e46-89c4-4ac1-8603-facd71833e8a-c000.snappy.parquet"
-_BRAAI = "dmitryduev/braai/9fb2259542ec4b0a7dfa485012a23dc15a3f4ce8/models"
-_MATCHES = "alercebroker/pipeline/9a728060bb78cb4595578eefd49cd8f1a25aacd7/xmatch_step/tests/data"
-_GROUND = "quatrope/ProperImage/d4e47499635069150915744e6e7e18d8f0db20d3/data/aligned_eso085-030"
-_JWST = (
-    "thomasvrussell/sfft/fa820e8b05ed374013b06bb32a53fa0ec0a6e753/test/subtract_test_nircam/"
-    "input_data"
-)
-_STAMP = "nircam_clear-f200w_i2d_stamp.fits"
-
-
-def _files(name, summary, n_objects, licence, citation, *files, bands=(), defects=()):
-    about = {"licence": licence, "citation": citation, "files": files, "defects": defects}
-    return Entry(name, summary, n_objects, bands, "JD, UTC" if bands else "none", **about)
-
-
-_ZTF_ALERTS = {"bands": ("g", "r", "i")}
-_FILES = (
-    _files(
-        "ztf-alerts", "ZTF alerts of many nights, with cutouts, history and drb, in Parquet",
-        264, "Apache-2.0", "Bellm et al. 2019, PASP 131, 018002",
-        *(
-            File(f"{_FINK}/alerts/{path}", f"sha256:{sha256}") for path, sha256 in {
-                "alerts.parquet":
-                    "1a809b427803cd4479b0d7686604e6b63e63dbf68e3a72a23b985455f656e973",
-                f"datatest/part-00002-{_PART}":
-                    "d1cc6e8ca0ee494f347627efd73f2ac3de806784dae6cc6c32273295d7779f0e",
-                f"datatest/part-00003-{_PART}":
-                    "f24edd2c7ff74b7636927408c437dc4d724344017e269de90e4b69a5ca5b9d15",
-                "hostless_detection/part-0-0-435829.parquet":
-                    "2a08c58bcbd862909bad48474861b182526d5acfd208d51246e6f21fb730b57e",
-                "superluminous_test_alerts.parquet":
-                    "0a0ee17d0114354b7a1f74bcb4576b889be8962d03d221e0552c7412fa5f4266",
-            }.items()
-        ),
-        defects=("some alerts are in several of the files",), **_ZTF_ALERTS,
-    ),
-    _files(
-        "ztf-alerts-2018", "ZTF alerts of one pair of exposures, 2018-11-29, before drb",
-        499, "Apache-2.0", "Bellm et al. 2019, PASP 131, 018002",
-        File(f"{_NIGHT}.tar.gz", "tree:3ccf4f546763bb5737602065c7805e882e46b745", "datasim"),
-        **_ZTF_ALERTS,
-    ),
-    _files(
-        "ztf-alerts-2020", "ZTF alerts, 2020-01-01, with drb",
-        50, "Apache-2.0", "Bellm et al. 2019, PASP 131, 018002",
-        File(_BROKER, "tree:25127075a3c4e802f15747479e46a6505c37098f",
-             "datasim/basic_alerts/local"),
-        **_ZTF_ALERTS,
-    ),
-    _files(
-        "ztf-alerts-2023", "ZTF alerts, 2023-10-18, with drb",
-        561, "Apache-2.0", "Bellm et al. 2019, PASP 131, 018002",
-        File(_BROKER, "tree:832d3149aa9fad60ef8c5947313f26122183b115",
-             "datasim/basic_alerts/all_distribute_topics"),
-        defects=("jd, ra and dec are made up, by who replayed them; pid has the true time",),
-        **_ZTF_ALERTS,
-    ),
-    _files(
-        "braai", "weights of ZTF's real/bogus network: d6_m7, then d6_m9",
-        2, "MIT", "Duev et al. 2019, MNRAS 489, 3582",
-        File(f"{_BRAAI}/d6_m7.weights.h5",
-             "sha256:b5af44ffe3c7077981f103dcfcbe08fa4a4e833de1961c46bd99fc60a55a03ad"),
-        File(f"{_BRAAI}/braai_d6_m9.weights.h5",
-             "sha256:de0d198246d1a30effecf3bdd83ada0b8218ccdfaf7d5fdaf2de0af061413b2f"),
-    ),
-    _files(
-        "gcvs", "General Catalogue of Variable Stars: type and place",
-        59_099, "Apache-2.0 (repository)", "Samus et al. 2017, ARep 61, 80",
-        File(f"{_FINK}/catalogs/gcvs.parquet",
-             "sha256:d7ac03d87495261e34c40934cf688c8bcea2d1a2ab9fa497ef0bfb78829a551f"),
-    ),
-    _files(
-        "allwise-matches", "positions, and their AllWISE matches within 1 arcsec as CDS gave them",
-        5_553, "not stated", "Cutri et al. 2013; CDS X-match service",
-        File(f"{_MATCHES}/xmatch_client/input.csv",
-             "sha256:68fedcfc01ed9d51b5ae29f211cad63655ae7378f92f27e80f1a88b42d4bab75"),
-        File(f"{_MATCHES}/xmatch_client/response.csv",
-             "sha256:9c99122d81769d1987f596dd8be2355dd0c76191427a2b080d34b93c63d99ccc"),
-    ),
-    _files(
-        "eso085-030", "two exposures of a galaxy from the ground, 74 s apart, aligned",
-        2, "BSD-3-Clause", "Beroiz et al. 2017; ProperImage",
-        File(f"{_GROUND}-004.fit",
-             "sha256:c5030565bef1c6ae984d00652e3694139ede46823b3d345d8ae0affce5c83aa6"),
-        File(f"{_GROUND}-005.fit",
-             "sha256:0e2cf92886171a71b35154966fcff025e30f206a5d0bc540243d5a7104b4069b"),
-    ),
-    _files(
-        "abell2744", "two epochs of JWST NIRCam F200W, aligned",
-        2, "MIT", "Hu & Wang 2024, arXiv:2309.09143",
-        File(f"{_JWST}/jw01324001001-01324-o001_t001_{_STAMP}",
-             "sha256:cc0a928283c4ea41a11cf61289e1f9d367af94e7566355f44e81e7de16674796"),
-        File(f"{_JWST}/jw02561001002-02561-o001_t003_{_STAMP}",
-             "sha256:a3b47c14f1d5b0674bb6bd650b7dbdf68fc29e7dac1567b84856192638a8f304"),
-    ),
-)  # fmt: skip
-FILES = {entry.name: entry for entry in _FILES}
+FILES = {name: entry for name, entry in _ENTRIES.items() if name not in REGISTRY}
 """Name -> what has no light curves of its own; `contents` reads it."""
