@@ -20,6 +20,8 @@ ON_DATA = [
 ]
 """Those on light curves that are no tutorial."""
 
+TUTORIALS = [name for name, path in NOTEBOOKS.items() if path.parent != FOLDER]
+
 by_name = pytest.mark.parametrize("name", NOTEBOOKS)
 
 
@@ -103,6 +105,29 @@ def test_defaults_run(name, defaults):
     assert set(recorded) == set(run.results)
     assert all((run.artifacts / name).stat().st_size for name in written)
     assert run.peak_memory_mb < workflows.info(name)["cost"]["max_memory_mb"]
+
+
+@pytest.mark.parametrize("name", TUTORIALS)
+def test_a_tutorial_has_its_parts(name):
+    text = "\n".join(cell.source for cell in workflows.read(NOTEBOOKS[name]).cells)
+    for part in ("**Goals.**", "*About 20 minutes", "*Measured: ", "simulated"):
+        assert part in text
+    for part in ("## Exercise 1", "## Exercise 2", "## Summary", "## Where to go next"):
+        assert f"\n{part}" in text
+    assert "\n## References" in text
+    assert text.count("**Do this.**") == text.count("**Expect.**") >= 2
+
+
+@pytest.mark.parametrize("name", TUTORIALS)
+@pytest.mark.slow
+def test_solutions_pass_and_nothing_is_given_away(name, defaults):
+    cells = workflows.read(defaults[name].path).cells
+    for tag, verdict in (("exercise", "✗ No answer yet"), ("solution", "✓ Right.")):
+        tagged = [cell for cell in cells if tag in cell.metadata.get("tags", [])]
+        shown = ["".join(str(one.get("data")) for one in cell.outputs) for cell in tagged]
+        assert [verdict in each for each in shown] == [True, True]
+    folded = {"source_hidden": True, "outputs_hidden": True}
+    assert all(cell.metadata.get("jupyter") == folded for cell in tagged)
 
 
 @pytest.mark.slow
