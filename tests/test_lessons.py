@@ -1,19 +1,53 @@
 """Every exercise of the tutorials: its solution passes its check, and wrong answers fail it."""
 
 import lessons
+import numpy as np
+import pandas as pd
 import pytest
 
+# 1. From snapshots to movies: two magnitudes, and five observations in three nights
+
+SWING = {"lc": pd.DataFrame({"mag": [15.0, 17.0, 16.2]})}
+VISITS = {"mjd": [100.2, 100.3, 103.45, 103.55, 104.3]}
+
 WRONG = [
-    ("pairs of three", 4, "3 observations make 3 pairs"),
+    ("pairs of three", 4, "3 observations make 3 pairs", {}),
+    # 1
+    ("flux ratio", 2.0, "a difference of magnitudes", SWING),
+    ("flux ratio", 10**-0.8, "turn the ratio over", SWING),
+    ("flux ratio", 100, "A magnitude is not a factor of 10", SWING),
+    ("flux ratio", np.exp(0.8), "The base of the power is 10, not e", SWING),
+    ("flux ratio", -2, "above 1, not -2", SWING),
+    ("flux ratio", 7, "7 is too large: 2.5 magnitudes are", SWING),
+    ("flux ratio", 6, "6 is too small", SWING),
+    ("flux ratio", "much", "cannot be read", SWING),
+    ("nights", 5, "5 is the number of observations", VISITS),
+    ("nights", [100, 103, 104], "That is a list", VISITS),
+    ("nights", 4.1, "from the first night to the last", VISITS),
+    ("nights", 4, "Rounded to the nearest day", {"mjd": [1.2, 3.45, 3.55, 9.6, 9.7]}),
+    ("nights", 2, "2 is too few; round every time down", VISITS),
+    ("nights", 9, "9 is too many", VISITS),
 ]
-"""Exercise, a wrong answer, and what is said to it."""
+"""Exercise, a wrong answer, what is said to it, and what the lesson hands over."""
+
+RIGHT = [
+    # 1
+    ("flux ratio", 6.31, SWING),
+    ("nights", 3, VISITS),
+]
+"""Exercise, a right answer, and what the lesson hands over."""
 
 
-@pytest.mark.parametrize(("exercise", "answer", "said"), WRONG)
-def test_a_wrong_answer_fails(exercise, answer, said):
-    verdict = lessons.check(exercise, answer)
+@pytest.mark.parametrize(("exercise", "answer", "said", "given"), WRONG)
+def test_a_wrong_answer_fails(exercise, answer, said, given):
+    verdict = lessons.check(exercise, answer, **given)
     assert not verdict.right
     assert said in verdict.message
+
+
+@pytest.mark.parametrize(("exercise", "answer", "given"), RIGHT)
+def test_a_right_answer_passes(exercise, answer, given):
+    assert lessons.check(exercise, answer, **given).message == "Right."
 
 
 def test_every_exercise_is_given_a_wrong_answer():

@@ -7,6 +7,8 @@ wrong in a sentence or, where nothing is, None. `check` finds it by the exercise
 import html
 from dataclasses import dataclass
 
+import numpy as np
+
 EXERCISES = {}
 """The checks, by the name of their exercise."""
 
@@ -45,8 +47,8 @@ def check(exercise, answer, **given) -> Verdict:
 
     Examples
     --------
-    >>> print(check("pairs of three", 4))
-    3 observations make 3 pairs: each with each later one, none with itself; 4 are not that.
+    >>> print(check("nights", 3, mjd=[58000.1, 58000.2, 58001.1]))
+    3 is the number of observations; some of them were made in one night: count that night once.
     """
     if exercise not in EXERCISES:
         raise KeyError(f"no exercise is called {exercise!r}; there are {', '.join(EXERCISES)}")
@@ -67,6 +69,63 @@ def _exercise(name):
         return function
 
     return register
+
+
+# 1. From snapshots to movies
+
+
+@_exercise("flux ratio")
+def _(answer, lc):
+    answer, difference = float(answer), float(np.ptp(lc["mag"]))
+    ratio = 10 ** (0.4 * difference)
+    if _near(answer, ratio):
+        return None
+    if _near(answer, difference):
+        return "That is a difference of magnitudes; the ratio of fluxes is 10 ** (0.4 * that)."
+    if _near(answer, 1 / ratio):
+        return "So many times is the faintest as bright as the brightest; turn the ratio over."
+    if _near(answer, 10**difference):
+        return "A magnitude is not a factor of 10: 2.5 magnitudes are; put 0.4 into the exponent."
+    if _near(answer, np.exp(0.4 * difference)):
+        return "The base of the power is 10, not e."
+    if answer < 1:
+        return (
+            f"The brightest is brighter than the faintest, so the ratio is above 1, not {answer:g}."
+        )
+    return (
+        f"{answer:.4g} is too {'large' if answer > ratio else 'small'}: 2.5 magnitudes are a "
+        f"factor of 10, and from the brightest to the faintest it is {difference:.2f} magnitudes."
+    )
+
+
+@_exercise("nights")
+def _(answer, mjd):
+    mjd = np.asarray(mjd, float)
+    n_nights = len(np.unique(np.floor(mjd)))
+    if answer == n_nights:
+        return None
+    if answer == len(mjd):
+        return (
+            f"{answer} is the number of observations; some of them were made in one night: "
+            "count that night once."
+        )
+    if np.ndim(answer):
+        return "That is a list; the answer is one number: how many different nights are in it?"
+    if _near(answer, np.ptp(mjd)) or answer == int(np.ptp(mjd)) + 1:
+        return (
+            "That is the time from the first night to the last; most nights between had no visit."
+        )
+    if answer == len(np.unique(np.round(mjd))):
+        return "Rounded to the nearest day, a night that lasts past 12 h is cut in two; round down."
+    return (
+        f"{answer:g} is too {'many' if answer > n_nights else 'few'}; round every time down to a "
+        "whole day, and count how many different days there are."
+    )
+
+
+def _near(answer, value, tolerance=0.01):
+    """Return whether an answer is a value, up to rounding."""
+    return bool(np.isclose(answer, value, rtol=tolerance, atol=0))
 
 
 # 3. dm-dt images
