@@ -5,13 +5,22 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from skynb import dmdt
+
 # 1. From snapshots to movies: two magnitudes, and five observations in three nights
 
 SWING = {"lc": pd.DataFrame({"mag": [15.0, 17.0, 16.2]})}
 VISITS = {"mjd": [100.2, 100.3, 103.45, 103.55, 104.3]}
 
+# 3. dm-dt images: four observations, and in which of three columns three surveys have pairs
+
+BY_HAND = dmdt.Grid(dm=(-1, -0.2, 0.2, 1), dt=(0, 1.5, 2.5, 4))
+FOUR = {"mjd": [0, 1, 2, 3], "mag": [15.0, 15.4, 15.25, 15.1], "grid": BY_HAND}
+COLUMNS = dmdt.Grid(dm=(-1, 1), dt=(0, 0.01, 90, 900))
+LAGS = {"images": np.array([[[1, 1, 1]], [[0, 1, 1]], [[0, 1, 0]]]), "grid": COLUMNS}
+OTHERS = {"images": LAGS["images"][[1, 2, 0]], "grid": COLUMNS}
+
 WRONG = [
-    ("pairs of three", 4, "3 observations make 3 pairs", {}),
     # 1
     ("flux ratio", 2.0, "a difference of magnitudes", SWING),
     ("flux ratio", 10**-0.8, "turn the ratio over", SWING),
@@ -27,6 +36,22 @@ WRONG = [
     ("nights", 4, "Rounded to the nearest day", {"mjd": [1.2, 3.45, 3.55, 9.6, 9.7]}),
     ("nights", 2, "2 is too few; round every time down", VISITS),
     ("nights", 9, "9 is too many", VISITS),
+    # 3
+    ("image by hand", [[0, 0], [1, 1]], "has the shape (2, 2)", FOUR),
+    ("image by hand", [[1, 1, 0], [2, 0, 1], [0, 1, 0]], "It is upside down", FOUR),
+    ("image by hand", [[0, 2, 1], [1, 0, 1], [0, 1, 0]], "Rows and columns", FOUR),
+    ("image by hand", [[0, 2, 0], [4, 0, 2], [2, 2, 0]], "counted twice", FOUR),
+    ("image by hand", [[0, 1, 0], [0, 0, 1], [1, 0, 0]], "An observation is left out", FOUR),
+    ("image by hand", [[0, 0, 0], [2, 0, 0], [1, 0, 0]], "neighbours in time only", FOUR),
+    ("image by hand", [[0, 1, 0], [6, 0, 1], [1, 1, 0]], "make 6 pairs; 10 are in", FOUR),
+    ("image by hand", [[0, 1, 0], [1, 1, 1], [1, 1, 0]], "row 2, column 1 holds 2, not 1", FOUR),
+    ("whose cadence", ["crts", "ztf"], "are not three names", LAGS),
+    ("whose cadence", ["crts", "crts", "ztf"], "are not three names", LAGS),
+    ("whose cadence", ["kepler", "crts", "ztf"], "A has pairs more than 90 days apart", LAGS),
+    ("whose cadence", ["crts", "kepler", "ztf"], "B has pairs more than 90 days", LAGS),
+    ("whose cadence", ["ztf", "crts", "kepler"], "A has pairs minutes apart", LAGS),
+    ("whose cadence", ["crts", "ztf", "kepler"], "A has no pair a few minutes apart", OTHERS),
+    ("whose cadence", ["ztf", "crts", "kepler"], "B has no pair more than 90 days apart", OTHERS),
 ]
 """Exercise, a wrong answer, what is said to it, and what the lesson hands over."""
 
@@ -34,6 +59,9 @@ RIGHT = [
     # 1
     ("flux ratio", 6.31, SWING),
     ("nights", 3, VISITS),
+    # 3
+    ("image by hand", [[0, 1, 0], [2, 0, 1], [1, 1, 0]], FOUR),
+    ("whose cadence", ["CRTS", "ztf", "kepler"], LAGS),
 ]
 """Exercise, a right answer, and what the lesson hands over."""
 
@@ -55,7 +83,7 @@ def test_every_exercise_is_given_a_wrong_answer():
 
 
 def test_no_answer_yet():
-    verdict = lessons.check("pairs of three", None)
+    verdict = lessons.check("image by hand", None)
     assert not verdict.right
     assert "No answer yet" in verdict.message
 
@@ -66,7 +94,7 @@ def test_unreadable_and_unknown():
 
 
 def test_verdict_is_shown():
-    verdict = lessons.check("pairs of three", 3)
+    verdict = lessons.check("nights", 3, **VISITS)
     assert verdict.right
     assert str(verdict) == "Right."
     assert "✓ Right." in verdict._repr_html_()

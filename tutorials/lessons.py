@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from skynb import dmdt
+
 EXERCISES = {}
 """The checks, by the name of their exercise."""
 
@@ -131,11 +133,59 @@ def _near(answer, value, tolerance=0.01):
 # 3. dm-dt images
 
 
-@_exercise("pairs of three")
-def _(answer):
-    if answer != 3:
+@_exercise("image by hand")
+def _(answer, mjd, mag, grid):
+    mjd, mag, answer = np.asarray(mjd, float), np.asarray(mag, float), np.asarray(answer)
+    if answer.shape != grid.shape:
         return (
-            "3 observations make 3 pairs: each with each later one, none with itself; "
-            f"{answer} are not that."
+            f"The image has {grid.shape[0]} rows of {grid.shape[1]} numbers; "
+            f"this answer has the shape {answer.shape}."
         )
+    right = dmdt.image(mjd, mag, grid=grid)
+    if np.array_equal(answer, right):
+        return None
+    if np.array_equal(answer, right[::-1]):
+        return (
+            "It is upside down: dm is the later magnitude less the earlier one, "
+            "and the first row is that of the lowest dm."
+        )
+    if np.array_equal(answer, right.T):
+        return "Rows and columns are exchanged: a row has one dm, a column has one dt."
+    if np.array_equal(answer, 2 * right):
+        return "Every pair is counted twice: take each observation with the later ones only."
+    if any(
+        np.array_equal(answer, dmdt.image(np.delete(mjd, k), np.delete(mag, k), grid=grid))
+        for k in range(len(mjd))
+    ):
+        return (
+            f"An observation is left out: the new one makes {len(mjd) - 1} pairs with the others."
+        )
+    n_pairs = len(mjd) * (len(mjd) - 1) // 2
+    if answer.sum() == len(mjd) - 1:
+        return "Those are neighbours in time only; an observation pairs with every later one."
+    if answer.sum() != n_pairs:
+        return f"{len(mjd)} observations make {n_pairs} pairs; {answer.sum():g} are in your cells."
+    cell = tuple(int(k) for k in np.argwhere(answer != right)[0])
+    return (
+        f"{n_pairs} pairs, as there should be, but not all in their cells: row {cell[0] + 1}, "
+        f"column {cell[1] + 1} holds {right[cell]}, not {answer[cell]:g}."
+    )
+
+
+@_exercise("whose cadence")
+def _(answer, images, grid):
+    answer = [str(name).strip().lower() for name in answer]
+    if sorted(answer) != ["crts", "kepler", "ztf"]:
+        return f"{answer} are not three names, each of crts, ztf and kepler once, for A, B and C."
+    dt = np.array(grid.dt)
+    for letter, name, filled in zip("ABC", answer, np.any(images, axis=1), strict=True):
+        short, long = dt[:-1][filled].min(), dt[:-1][filled].max()
+        if name == "kepler" and long >= 90:
+            return f"{letter} has pairs more than 90 days apart; kepler looked for 90 days only."
+        if name != "kepler" and long < 90:
+            return f"{letter} has no pair more than 90 days apart, but {name} looked for years."
+        if name == "crts" and short >= 0.01:
+            return f"{letter} has no pair a few minutes apart, but crts takes four in half an hour."
+        if name == "ztf" and short < 0.01:
+            return f"{letter} has pairs minutes apart; ztf looks once a night in each band."
     return None

@@ -133,8 +133,11 @@ MARKED = """([figure, name]) => {
 }"""
 
 
-STARTED = """() => [...document.querySelectorAll(".jp-CodeCell .jp-InputPrompt")].every(
-    (prompt) => /\\[[*\\d]+\\]/.test(prompt.textContent))"""
+STARTED = """() => {
+    const prompts = [...document.querySelectorAll(".jp-CodeCell .jp-InputPrompt")]
+    const texts = prompts.map((prompt) => prompt.textContent).filter((text) => text)
+    return texts.length > 0 && texts.every((text) => /\\[[*\\d]+\\]/.test(text))
+}"""  # a cell whose source is folded away has an empty prompt
 
 
 class Lab:
