@@ -12,6 +12,10 @@ from skynb import dmdt
 SWING = {"lc": pd.DataFrame({"mag": [15.0, 17.0, 16.2]})}
 VISITS = {"mjd": [100.2, 100.3, 103.45, 103.55, 104.3]}
 
+# 2. Features and periods: 1.9 cycles per day, reported as 0.9
+
+ALIAS = {"period": 1 / 1.9, "reported": 1 / 0.9}
+
 # 3. dm-dt images: four observations, and in which of three columns three surveys have pairs
 
 BY_HAND = dmdt.Grid(dm=(-1, -0.2, 0.2, 1), dt=(0, 1.5, 2.5, 4))
@@ -36,6 +40,22 @@ WRONG = [
     ("nights", 4, "Rounded to the nearest day", {"mjd": [1.2, 3.45, 3.55, 9.6, 9.7]}),
     ("nights", 2, "2 is too few; round every time down", VISITS),
     ("nights", 9, "9 is too many", VISITS),
+    # 2
+    ("alias", 1 / 0.9, "what your friend reported", ALIAS),
+    ("alias", 1.9, "the frequency in cycles per day", ALIAS),
+    ("alias", 1 / 0.9 - 1, "not one day apart in period", ALIAS),
+    ("alias", 24 / 1.9, "in hours", ALIAS),
+    ("alias", 2 / 1.9, "half or twice the period", ALIAS),
+    ("alias", 1 / 2.9, "an alias, too", ALIAS),
+    ("alias", -0.5, "a positive number", ALIAS),
+    ("alias", 0.53, "more digits", ALIAS),
+    ("alias", 3, "Folded at 3 d the star is a cloud", ALIAS),
+    ("orbit", 6, "half the orbit", {"period": 0.5}),
+    ("orbit", 24, "two orbits", {"period": 0.5}),
+    ("orbit", 0.5, "That is in days", {"period": 0.5}),
+    ("orbit", 0.25, "in days; the orbit is asked for in hours. That is half", {"period": 0.5}),
+    ("orbit", 720, "in minutes", {"period": 0.5}),
+    ("orbit", 7, "7 hours are not the orbit", {"period": 0.5}),
     # 3
     ("image by hand", [[0, 0], [1, 1]], "has the shape (2, 2)", FOUR),
     ("image by hand", [[1, 1, 0], [2, 0, 1], [0, 1, 0]], "It is upside down", FOUR),
@@ -59,6 +79,9 @@ RIGHT = [
     # 1
     ("flux ratio", 6.31, SWING),
     ("nights", 3, VISITS),
+    # 2
+    ("alias", 0.5263, ALIAS),
+    ("orbit", 12.0, {"period": 0.5}),
     # 3
     ("image by hand", [[0, 1, 0], [2, 0, 1], [1, 1, 0]], FOUR),
     ("whose cadence", ["CRTS", "ztf", "kepler"], LAGS),

@@ -125,6 +125,55 @@ def _(answer, mjd):
     )
 
 
+# 2. Features and periods
+
+
+@_exercise("alias")
+def _(answer, period, reported):
+    answer, frequency = float(answer), 1 / period
+    if _near(answer, period, 1e-3):
+        return None
+    if _near(answer, reported, 1e-3):
+        return "That is what your friend reported; go one cycle per day up or down from there."
+    if _near(answer, frequency, 1e-3):
+        return "That is the frequency in cycles per day; the period is 1 over it."
+    if any(_near(answer, abs(reported + step), 1e-3) for step in (-1, 1)):
+        return "Aliases are one cycle per day apart in frequency, not one day apart in period."
+    if _near(answer, 24 * period, 1e-3):
+        return "That is in hours; the period is asked for in days."
+    if any(_near(answer, factor * period, 1e-3) for factor in (0.5, 2)):
+        return "That is half or twice the period: this star has one maximum in each cycle."
+    if any(_near(answer, 1 / abs(frequency + k), 1e-3) for k in (-3, -2, -1, 1, 2, 3)):
+        return "That is an alias, too: fold at it, and the observations are no line."
+    if answer <= 0:
+        return "A period is a positive number of days."
+    if _near(answer, period, 0.02):
+        return "Nearly: give more digits, or the cycles of years will smear."
+    return (
+        f"Folded at {answer:g} d the star is a cloud; try the two frequencies beside 1 / reported."
+    )
+
+
+@_exercise("orbit")
+def _(answer, period):
+    answer, hours = float(answer), 24 * float(period)
+    if _near(answer, hours, 2e-3):
+        return None
+    asked = "the orbit is asked for in hours. "
+    units = {1: "", 24: f"That is in days; {asked}", 1 / 60: f"That is in minutes; {asked}"}
+    for unit, said in units.items():
+        if _near(answer * unit, hours, 2e-3):
+            return said.strip()
+        if _near(answer * unit, hours / 2, 2e-3):
+            return f"{said}That is half the orbit: a whole one holds two eclipses, not one."
+        if _near(answer * unit, 2 * hours, 2e-3):
+            return f"{said}That is two orbits: each of the two eclipses comes twice in it."
+    return (
+        f"{answer:g} hours are not the orbit; find the period at which a cycle holds "
+        "one deep and one shallow minimum, and turn it into hours."
+    )
+
+
 def _near(answer, value, tolerance=0.01):
     """Return whether an answer is a value, up to rounding."""
     return bool(np.isclose(answer, value, rtol=tolerance, atol=0))
