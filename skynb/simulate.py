@@ -76,6 +76,43 @@ def lightcurves(*, n_per_class=60, classes=taxonomy.SEVEN, cadence="crts", seed=
     return _lightcurves.from_flat(pd.concat(parts, ignore_index=True))
 
 
+def one_star(label="RRab", *, cadences=None, number=0, seed=0):
+    """Return one simulated star as several surveys see it: one row per cadence, called after it.
+
+    Star, place, period and phase are the same in every row; times, bands and noise are the
+    survey's own. Only classes that repeat can be looked at twice.
+
+    Parameters
+    ----------
+    label : str
+        One of `taxonomy.SEVEN`.
+    cadences : sequence of str, optional
+        Any of `CADENCES`; by default all.
+    number, seed : int
+        Other numbers are other stars of the class.
+
+    Raises
+    ------
+    ValueError
+        For another class or cadence.
+
+    Examples
+    --------
+    >>> one_star("EW", cadences=["crts", "kepler"])["period"].nunique()
+    1
+    """
+    if label not in taxonomy.SEVEN:
+        raise ValueError(f"no one star of {label!r}; choose from {list(taxonomy.SEVEN)}")
+    cadences = CADENCES if cadences is None else cadences
+    if unknown := [name for name in cadences if name not in CADENCES]:
+        raise ValueError(f"unknown cadence {unknown[0]!r}; choose from {list(CADENCES)}")
+    parts = [
+        _star(label, number, cadence, seed, same=True).assign(object_id=cadence)
+        for cadence in cadences
+    ]
+    return _lightcurves.from_flat(pd.concat(parts, ignore_index=True))
+
+
 def planted(kinds=("quiet", "flare", "eclipse"), *, n_per_class=60, seed=0):
     """Return quiet stars, and such ones with one flare or with eclipses, to test explanations on.
 
@@ -630,20 +667,23 @@ _PLANTS_ON_STAMPS = dict(
 )
 
 
-def _star(name, number, cadence, seed):
-    rng = np.random.default_rng([seed, CLASSES.index(name), number, CADENCES.index(cadence)])
-    ra, dec = rng.uniform(0, 360), np.degrees(np.arcsin(rng.uniform(-0.34, 0.94)))
+def _star(name, number, cadence, seed, *, same=False):
+    """Return the observations of a star; with ``same`` it is one star on every cadence."""
+    stream = [seed, CLASSES.index(name), number]
+    rng = np.random.default_rng([*stream, CADENCES.index(cadence)])
+    own = np.random.default_rng(stream) if same else rng
+    ra, dec = own.uniform(0, 360), np.degrees(np.arcsin(own.uniform(-0.34, 0.94)))
     sampling, noise = _CADENCES[cadence]
     mjd, band = sampling(ra, rng)
     shape, centre, scatter, bright, faint, g_r, r_i, *strengths = _CLASSES[name]
-    mean = np.full(mjd.size, _normal(rng, centre, scatter, bright, faint))
-    g_r, r_i = rng.normal((g_r, r_i), 0.08)
+    mean = np.full(mjd.size, _normal(own, centre, scatter, bright, faint))
+    g_r, r_i = own.normal((g_r, r_i), 0.08)
     offsets = 0.56 * g_r, -0.44 * g_r, -0.44 * g_r - r_i
     strength = np.ones(mjd.size)
     for key, offset, factor in zip("gri", offsets, strengths, strict=True):
         mean[band == key] += offset
         strength[band == key] = factor
-    period, change = shape(mjd, strength, rng)
+    period, change = shape(mjd, strength, own)
     mag, magerr, limit = noise(mean + change, mjd, rng)
     keep = mag < limit
     seen = {"mjd": mjd[keep], "mag": mag[keep], "magerr": magerr[keep], "band": band[keep]}

@@ -1,19 +1,104 @@
 """Every exercise of the tutorials: its solution passes its check, and wrong answers fail it."""
 
 import lessons
+import numpy as np
+import pandas as pd
 import pytest
 
+from skynb import dmdt
+
+# 1. From snapshots to movies: two magnitudes, and five observations in three nights
+
+SWING = {"lc": pd.DataFrame({"mag": [15.0, 17.0, 16.2]})}
+VISITS = {"mjd": [100.2, 100.3, 103.45, 103.55, 104.3]}
+
+# 2. Features and periods: 1.9 cycles per day, reported as 0.9
+
+ALIAS = {"period": 1 / 1.9, "reported": 1 / 0.9}
+
+# 3. dm-dt images: four observations, and in which of three columns three surveys have pairs
+
+BY_HAND = dmdt.Grid(dm=(-1, -0.2, 0.2, 1), dt=(0, 1.5, 2.5, 4))
+FOUR = {"mjd": [0, 1, 2, 3], "mag": [15.0, 15.4, 15.25, 15.1], "grid": BY_HAND}
+COLUMNS = dmdt.Grid(dm=(-1, 1), dt=(0, 0.01, 90, 900))
+LAGS = {"images": np.array([[[1, 1, 1]], [[0, 1, 1]], [[0, 1, 0]]]), "grid": COLUMNS}
+OTHERS = {"images": LAGS["images"][[1, 2, 0]], "grid": COLUMNS}
+
 WRONG = [
-    ("pairs of three", 4, "3 observations make 3 pairs"),
+    # 1
+    ("flux ratio", 2.0, "a difference of magnitudes", SWING),
+    ("flux ratio", 10**-0.8, "turn the ratio over", SWING),
+    ("flux ratio", 100, "A magnitude is not a factor of 10", SWING),
+    ("flux ratio", np.exp(0.8), "The base of the power is 10, not e", SWING),
+    ("flux ratio", -2, "above 1, not -2", SWING),
+    ("flux ratio", 7, "7 is too large: 2.5 magnitudes are", SWING),
+    ("flux ratio", 6, "6 is too small", SWING),
+    ("flux ratio", "much", "cannot be read", SWING),
+    ("nights", 5, "5 is the number of observations", VISITS),
+    ("nights", [100, 103, 104], "That is a list", VISITS),
+    ("nights", 4.1, "from the first night to the last", VISITS),
+    ("nights", 4, "Rounded to the nearest day", {"mjd": [1.2, 3.45, 3.55, 9.6, 9.7]}),
+    ("nights", 2, "2 is too few; round every time down", VISITS),
+    ("nights", 9, "9 is too many", VISITS),
+    # 2
+    ("alias", 1 / 0.9, "what your friend reported", ALIAS),
+    ("alias", 1.9, "the frequency in cycles per day", ALIAS),
+    ("alias", 1 / 0.9 - 1, "not one day apart in period", ALIAS),
+    ("alias", 24 / 1.9, "in hours", ALIAS),
+    ("alias", 2 / 1.9, "half or twice the period", ALIAS),
+    ("alias", 1 / 2.9, "an alias, too", ALIAS),
+    ("alias", -0.5, "a positive number", ALIAS),
+    ("alias", 0.53, "more digits", ALIAS),
+    ("alias", 3, "Folded at 3 d the star is a cloud", ALIAS),
+    ("orbit", 6, "half the orbit", {"period": 0.5}),
+    ("orbit", 24, "two orbits", {"period": 0.5}),
+    ("orbit", 0.5, "That is in days", {"period": 0.5}),
+    ("orbit", 0.25, "in days; the orbit is asked for in hours. That is half", {"period": 0.5}),
+    ("orbit", 720, "in minutes", {"period": 0.5}),
+    ("orbit", 7, "7 hours are not the orbit", {"period": 0.5}),
+    # 3
+    ("image by hand", [[0, 0], [1, 1]], "has the shape (2, 2)", FOUR),
+    ("image by hand", [[1, 1, 0], [2, 0, 1], [0, 1, 0]], "It is upside down", FOUR),
+    ("image by hand", [[0, 2, 1], [1, 0, 1], [0, 1, 0]], "Rows and columns", FOUR),
+    ("image by hand", [[0, 2, 0], [4, 0, 2], [2, 2, 0]], "counted twice", FOUR),
+    ("image by hand", [[0, 1, 0], [0, 0, 1], [1, 0, 0]], "An observation is left out", FOUR),
+    ("image by hand", [[0, 0, 0], [2, 0, 0], [1, 0, 0]], "neighbours in time only", FOUR),
+    ("image by hand", [[0, 1, 0], [6, 0, 1], [1, 1, 0]], "make 6 pairs; 10 are in", FOUR),
+    ("image by hand", [[0, 1, 0], [1, 1, 1], [1, 1, 0]], "row 2, column 1 holds 2, not 1", FOUR),
+    ("whose cadence", ["crts", "ztf"], "are not three names", LAGS),
+    ("whose cadence", ["crts", "crts", "ztf"], "are not three names", LAGS),
+    ("whose cadence", ["kepler", "crts", "ztf"], "A has pairs more than 90 days apart", LAGS),
+    ("whose cadence", ["crts", "kepler", "ztf"], "B has pairs more than 90 days", LAGS),
+    ("whose cadence", ["ztf", "crts", "kepler"], "A has pairs minutes apart", LAGS),
+    ("whose cadence", ["crts", "ztf", "kepler"], "A has no pair a few minutes apart", OTHERS),
+    ("whose cadence", ["ztf", "crts", "kepler"], "B has no pair more than 90 days apart", OTHERS),
 ]
-"""Exercise, a wrong answer, and what is said to it."""
+"""Exercise, a wrong answer, what is said to it, and what the lesson hands over."""
+
+RIGHT = [
+    # 1
+    ("flux ratio", 6.31, SWING),
+    ("nights", 3, VISITS),
+    # 2
+    ("alias", 0.5263, ALIAS),
+    ("orbit", 12.0, {"period": 0.5}),
+    # 3
+    ("image by hand", [[0, 1, 0], [2, 0, 1], [1, 1, 0]], FOUR),
+    ("whose cadence", ["CRTS", "ztf", "kepler"], LAGS),
+]
+"""Exercise, a right answer, and what the lesson hands over."""
 
 
-@pytest.mark.parametrize(("exercise", "answer", "said"), WRONG)
-def test_a_wrong_answer_fails(exercise, answer, said):
-    verdict = lessons.check(exercise, answer)
+@pytest.mark.parametrize(("exercise", "answer", "said", "given"), WRONG)
+def test_a_wrong_answer_fails(exercise, answer, said, given):
+    verdict = lessons.check(exercise, answer, **given)
     assert not verdict.right
     assert said in verdict.message
+
+
+@pytest.mark.parametrize(("exercise", "answer", "given"), RIGHT)
+def test_a_right_answer_passes(exercise, answer, given):
+    assert lessons.check(exercise, answer, **given).message == "Right."
 
 
 def test_every_exercise_is_given_a_wrong_answer():
@@ -21,7 +106,7 @@ def test_every_exercise_is_given_a_wrong_answer():
 
 
 def test_no_answer_yet():
-    verdict = lessons.check("pairs of three", None)
+    verdict = lessons.check("image by hand", None)
     assert not verdict.right
     assert "No answer yet" in verdict.message
 
@@ -32,7 +117,7 @@ def test_unreadable_and_unknown():
 
 
 def test_verdict_is_shown():
-    verdict = lessons.check("pairs of three", 3)
+    verdict = lessons.check("nights", 3, **VISITS)
     assert verdict.right
     assert str(verdict) == "Right."
     assert "✓ Right." in verdict._repr_html_()

@@ -285,6 +285,31 @@ def test_a_forest_trained_on_it_is_far_above_chance_on_crts(mirror, cache):
 # messages
 
 
+def test_one_star_is_the_same_on_every_cadence():
+    for label in taxonomy.SEVEN:
+        lcs = simulate.one_star(label, number=2)
+        assert list(lcs.index) == list(simulate.CADENCES)
+        assert (lcs[["label", "ra", "dec", "period"]].nunique() == 1).all()
+    for label in ("EW", "EA", "RRab", "RRc"):
+        lcs = simulate.one_star(label)
+        period, curves = lcs["period"].iloc[0], lcs["lightcurve"]
+        sparse, _, dense = (lc.assign(phase=lightcurves.fold(lc["mjd"], period)) for lc in curves)
+        dense = dense.sort_values("phase")
+        expected = np.interp(sparse["phase"], dense["phase"], dense["mag"])
+        assert np.median(np.abs(sparse["mag"] - expected)) < 1.5 * sparse["magerr"].median()
+    one = simulate.one_star("EW", cadences=["ztf"])["lightcurve"].iloc[0]
+    assert one.equals(simulate.one_star("EW")["lightcurve"].loc["ztf"])
+    other = simulate.one_star("EW", number=1)["period"]
+    assert other.iloc[0] != simulate.one_star("EW")["period"].iloc[0]
+
+
+def test_one_star_repeats_and_its_cadences_are_known():
+    with pytest.raises(ValueError, match="no one star of 'SN'; choose from"):
+        simulate.one_star("SN")
+    with pytest.raises(ValueError, match="unknown cadence 'lsst'; choose from"):
+        simulate.one_star(cadences=["crts", "lsst"])
+
+
 def test_an_unknown_class_is_named():
     with pytest.raises(ValueError, match="cannot simulate the class 'Mira'; choose from"):
         simulate.lightcurves(classes=["EW", "Mira"])

@@ -7,6 +7,10 @@ wrong in a sentence or, where nothing is, None. `check` finds it by the exercise
 import html
 from dataclasses import dataclass
 
+import numpy as np
+
+from skynb import dmdt
+
 EXERCISES = {}
 """The checks, by the name of their exercise."""
 
@@ -45,8 +49,8 @@ def check(exercise, answer, **given) -> Verdict:
 
     Examples
     --------
-    >>> print(check("pairs of three", 4))
-    3 observations make 3 pairs: each with each later one, none with itself; 4 are not that.
+    >>> print(check("nights", 3, mjd=[58000.1, 58000.2, 58001.1]))
+    3 is the number of observations; some of them were made in one night: count that night once.
     """
     if exercise not in EXERCISES:
         raise KeyError(f"no exercise is called {exercise!r}; there are {', '.join(EXERCISES)}")
@@ -69,14 +73,168 @@ def _exercise(name):
     return register
 
 
+# 1. From snapshots to movies
+
+
+@_exercise("flux ratio")
+def _(answer, lc):
+    answer, difference = float(answer), float(np.ptp(lc["mag"]))
+    ratio = 10 ** (0.4 * difference)
+    if _near(answer, ratio):
+        return None
+    if _near(answer, difference):
+        return "That is a difference of magnitudes; the ratio of fluxes is 10 ** (0.4 * that)."
+    if _near(answer, 1 / ratio):
+        return "So many times is the faintest as bright as the brightest; turn the ratio over."
+    if _near(answer, 10**difference):
+        return "A magnitude is not a factor of 10: 2.5 magnitudes are; put 0.4 into the exponent."
+    if _near(answer, np.exp(0.4 * difference)):
+        return "The base of the power is 10, not e."
+    if answer < 1:
+        return (
+            f"The brightest is brighter than the faintest, so the ratio is above 1, not {answer:g}."
+        )
+    return (
+        f"{answer:.4g} is too {'large' if answer > ratio else 'small'}: 2.5 magnitudes are a "
+        f"factor of 10, and from the brightest to the faintest it is {difference:.2f} magnitudes."
+    )
+
+
+@_exercise("nights")
+def _(answer, mjd):
+    mjd = np.asarray(mjd, float)
+    n_nights = len(np.unique(np.floor(mjd)))
+    if answer == n_nights:
+        return None
+    if answer == len(mjd):
+        return (
+            f"{answer} is the number of observations; some of them were made in one night: "
+            "count that night once."
+        )
+    if np.ndim(answer):
+        return "That is a list; the answer is one number: how many different nights are in it?"
+    if _near(answer, np.ptp(mjd)) or answer == int(np.ptp(mjd)) + 1:
+        return (
+            "That is the time from the first night to the last; most nights between had no visit."
+        )
+    if answer == len(np.unique(np.round(mjd))):
+        return "Rounded to the nearest day, a night that lasts past 12 h is cut in two; round down."
+    return (
+        f"{answer:g} is too {'many' if answer > n_nights else 'few'}; round every time down to a "
+        "whole day, and count how many different days there are."
+    )
+
+
+# 2. Features and periods
+
+
+@_exercise("alias")
+def _(answer, period, reported):
+    answer, frequency = float(answer), 1 / period
+    if _near(answer, period, 1e-3):
+        return None
+    if _near(answer, reported, 1e-3):
+        return "That is what your friend reported; go one cycle per day up or down from there."
+    if _near(answer, frequency, 1e-3):
+        return "That is the frequency in cycles per day; the period is 1 over it."
+    if any(_near(answer, abs(reported + step), 1e-3) for step in (-1, 1)):
+        return "Aliases are one cycle per day apart in frequency, not one day apart in period."
+    if _near(answer, 24 * period, 1e-3):
+        return "That is in hours; the period is asked for in days."
+    if any(_near(answer, factor * period, 1e-3) for factor in (0.5, 2)):
+        return "That is half or twice the period: this star has one maximum in each cycle."
+    if any(_near(answer, 1 / abs(frequency + k), 1e-3) for k in (-3, -2, -1, 1, 2, 3)):
+        return "That is an alias, too: fold at it, and the observations are no line."
+    if answer <= 0:
+        return "A period is a positive number of days."
+    if _near(answer, period, 0.02):
+        return "Nearly: give more digits, or the cycles of years will smear."
+    return (
+        f"Folded at {answer:g} d the star is a cloud; try the two frequencies beside 1 / reported."
+    )
+
+
+@_exercise("orbit")
+def _(answer, period):
+    answer, hours = float(answer), 24 * float(period)
+    if _near(answer, hours, 2e-3):
+        return None
+    asked = "the orbit is asked for in hours. "
+    units = {1: "", 24: f"That is in days; {asked}", 1 / 60: f"That is in minutes; {asked}"}
+    for unit, said in units.items():
+        if _near(answer * unit, hours, 2e-3):
+            return said.strip()
+        if _near(answer * unit, hours / 2, 2e-3):
+            return f"{said}That is half the orbit: a whole one holds two eclipses, not one."
+        if _near(answer * unit, 2 * hours, 2e-3):
+            return f"{said}That is two orbits: each of the two eclipses comes twice in it."
+    return (
+        f"{answer:g} hours are not the orbit; find the period at which a cycle holds "
+        "one deep and one shallow minimum, and turn it into hours."
+    )
+
+
+def _near(answer, value, tolerance=0.01):
+    """Return whether an answer is a value, up to rounding."""
+    return bool(np.isclose(answer, value, rtol=tolerance, atol=0))
+
+
 # 3. dm-dt images
 
 
-@_exercise("pairs of three")
-def _(answer):
-    if answer != 3:
+@_exercise("image by hand")
+def _(answer, mjd, mag, grid):
+    mjd, mag, answer = np.asarray(mjd, float), np.asarray(mag, float), np.asarray(answer)
+    if answer.shape != grid.shape:
         return (
-            "3 observations make 3 pairs: each with each later one, none with itself; "
-            f"{answer} are not that."
+            f"The image has {grid.shape[0]} rows of {grid.shape[1]} numbers; "
+            f"this answer has the shape {answer.shape}."
         )
+    right = dmdt.image(mjd, mag, grid=grid)
+    if np.array_equal(answer, right):
+        return None
+    if np.array_equal(answer, right[::-1]):
+        return (
+            "It is upside down: dm is the later magnitude less the earlier one, "
+            "and the first row is that of the lowest dm."
+        )
+    if np.array_equal(answer, right.T):
+        return "Rows and columns are exchanged: a row has one dm, a column has one dt."
+    if np.array_equal(answer, 2 * right):
+        return "Every pair is counted twice: take each observation with the later ones only."
+    if any(
+        np.array_equal(answer, dmdt.image(np.delete(mjd, k), np.delete(mag, k), grid=grid))
+        for k in range(len(mjd))
+    ):
+        return (
+            f"An observation is left out: the new one makes {len(mjd) - 1} pairs with the others."
+        )
+    n_pairs = len(mjd) * (len(mjd) - 1) // 2
+    if answer.sum() == len(mjd) - 1:
+        return "Those are neighbours in time only; an observation pairs with every later one."
+    if answer.sum() != n_pairs:
+        return f"{len(mjd)} observations make {n_pairs} pairs; {answer.sum():g} are in your cells."
+    cell = tuple(int(k) for k in np.argwhere(answer != right)[0])
+    return (
+        f"{n_pairs} pairs, as there should be, but not all in their cells: row {cell[0] + 1}, "
+        f"column {cell[1] + 1} holds {right[cell]}, not {answer[cell]:g}."
+    )
+
+
+@_exercise("whose cadence")
+def _(answer, images, grid):
+    answer = [str(name).strip().lower() for name in answer]
+    if sorted(answer) != ["crts", "kepler", "ztf"]:
+        return f"{answer} are not three names, each of crts, ztf and kepler once, for A, B and C."
+    dt = np.array(grid.dt)
+    for letter, name, filled in zip("ABC", answer, np.any(images, axis=1), strict=True):
+        short, long = dt[:-1][filled].min(), dt[:-1][filled].max()
+        if name == "kepler" and long >= 90:
+            return f"{letter} has pairs more than 90 days apart; kepler looked for 90 days only."
+        if name != "kepler" and long < 90:
+            return f"{letter} has no pair more than 90 days apart, but {name} looked for years."
+        if name == "crts" and short >= 0.01:
+            return f"{letter} has no pair a few minutes apart, but crts takes four in half an hour."
+        if name == "ztf" and short < 0.01:
+            return f"{letter} has pairs minutes apart; ztf looks once a night in each band."
     return None
