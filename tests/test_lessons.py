@@ -3,17 +3,50 @@
 import lessons
 import pytest
 
+# 6. Why?: shares of weights 5, 4, 3, 2, 1, and what ten objects say of their true class
+
+SHARES = {"shares": [1, -4, 5, -2, 3]}
+P_TRUE = {"p_true": [0.05, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.95]}
+
 WRONG = [
-    ("pairs of three", 4, "3 observations make 3 pairs"),
+    ("pairs of three", 4, "3 observations make 3 pairs", {}),
+    # 6
+    ("half the weight", 0.5, "That is a fraction", SHARES),
+    ("half the weight", 1, "is that a position", SHARES),
+    ("half the weight", 5, "if the weakest come first", {"shares": [1, -4, 6, -3, 2, 1]}),
+    ("half the weight", 1, "the shares with their signs", {"shares": [3, 3, 3, 3, -6, -2]}),
+    ("half the weight", 4, "who holds half of the weight", {"shares": [9, 2, 2, 2, 1, 1, 1, 1]}),
+    ("half the weight", 5, "5 is too many: the strongest 5 hold 100%", SHARES),
+    ("half the weight", 1, "1 is too few: the strongest 1 hold 20%", {"shares": [1] * 5}),
+    ("threshold", 90, "90 is no probability", P_TRUE),
+    ("threshold", 0.9, "0.9 is the promise", P_TRUE),
+    ("threshold", 0.88, "take the quantile at the other end", P_TRUE),
+    ("threshold", 0.5, "60% of them keep their true class, which is too few", P_TRUE),
+    ("threshold", 0.01, "the sets are larger than needed", P_TRUE),
 ]
-"""Exercise, a wrong answer, and what is said to it."""
+"""Exercise, a wrong answer, what is said to it, and what the lesson hands over."""
+
+RIGHT = [
+    # 6
+    ("half the weight", 2, SHARES),
+    ("half the weight", 1, {"shares": [3, -1, 1]}),
+    ("threshold", 0.2, P_TRUE),
+    ("threshold", 0.21, P_TRUE),
+    ("threshold", 0.07, P_TRUE),
+]
+"""Exercise, a right answer, and what the lesson hands over."""
 
 
-@pytest.mark.parametrize(("exercise", "answer", "said"), WRONG)
-def test_a_wrong_answer_fails(exercise, answer, said):
-    verdict = lessons.check(exercise, answer)
+@pytest.mark.parametrize(("exercise", "answer", "said", "given"), WRONG)
+def test_a_wrong_answer_fails(exercise, answer, said, given):
+    verdict = lessons.check(exercise, answer, **given)
     assert not verdict.right
     assert said in verdict.message
+
+
+@pytest.mark.parametrize(("exercise", "answer", "given"), RIGHT)
+def test_a_right_answer_passes(exercise, answer, given):
+    assert lessons.check(exercise, answer, **given).message == "Right."
 
 
 def test_every_exercise_is_given_a_wrong_answer():

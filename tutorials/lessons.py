@@ -7,6 +7,8 @@ wrong in a sentence or, where nothing is, None. `check` finds it by the exercise
 import html
 from dataclasses import dataclass
 
+import numpy as np
+
 EXERCISES = {}
 """The checks, by the name of their exercise."""
 
@@ -80,3 +82,59 @@ def _(answer):
             f"{answer} are not that."
         )
     return None
+
+
+# 6. Why?
+
+
+@_exercise("half the weight")
+def _(answer, shares):
+    shares = np.asarray(shares, float)
+    weight = np.sort(np.abs(shares))[::-1]
+    number = _until_half(weight)
+    if answer == number:
+        return None
+    if 0 < answer < 1:
+        return "That is a fraction; count the observations."
+    if answer == number - 1:
+        return (
+            f"{answer} hold a little less than half; is that a position, which Python counts "
+            "from 0? The observation at that position belongs to them."
+        )
+    if answer == _until_half(weight[::-1]):
+        return "That many are needed if the weakest come first; begin with the strongest."
+    if answer == _until_half(np.sort(shares)[::-1]):
+        return (
+            "So many are needed of the shares with their signs; what speaks against the class has "
+            "weight, too: take absolute values."
+        )
+    if answer in (len(shares) // 2, (len(shares) + 1) // 2):
+        return "That is half of the observations; asked is who holds half of the weight."
+    return (
+        f"{answer:g} is too {'many' if answer > number else 'few'}: the strongest {answer:g} hold "
+        f"{weight[: max(int(answer), 0)].sum() / weight.sum():.0%} of the weight."
+    )
+
+
+def _until_half(values):
+    """Return how many of the values, in this order, it takes to reach half of their sum."""
+    return int(np.argmax(np.cumsum(values) >= np.sum(values) / 2)) + 1
+
+
+@_exercise("threshold")
+def _(answer, p_true, level=0.9):
+    answer, p_true = float(answer), np.sort(np.asarray(p_true, float))
+    kept, n = np.mean(p_true >= answer), len(p_true)
+    few = int(n * (1 - level) + 1e-9)  # that may fall out
+    if (answer > p_true[few - 1] if few else answer >= 0) and kept >= level - 1 / n:
+        return None
+    if not 0 <= answer <= 1:
+        return f"{answer:g} is no probability; the threshold lies between 0 and 1."
+    said = f"At {answer:.3g}, {kept:.0%} of them keep their true class"
+    if np.isclose(answer, level):
+        return f"{said}: {level:g} is the promise, not the probability that fulfils it."
+    if np.isclose(kept, 1 - level, atol=1.5 / n):
+        return f"{said}, and {1 - kept:.0%} lose it; take the quantile at the other end."
+    if kept < level:
+        return f"{said}, which is too few; lower the threshold."
+    return f"{said}, more than was promised, and the sets are larger than needed; raise it."
