@@ -8,6 +8,15 @@ import pytest
 SHARES = {"shares": [1, -4, 5, -2, 3]}
 P_TRUE = {"p_true": [0.05, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.95]}
 
+# 7. A night of alerts: a star that lost half of its light, and six sources
+
+STAR = {"star": {"magpsf": 18.0, "magnr": 17.2474, "isdiffpos": False}}  # 2 - 1 fluxes of 18 mag
+NIGHT = {
+    "real": [True, True, True, False, False, False],
+    "score": [0.2, 0.7, 0.9, 0.1, 0.3, 0.6],
+    "cost_missed": 40,
+}
+
 WRONG = [
     ("pairs of three", 4, "3 observations make 3 pairs", {}),
     # 6
@@ -23,6 +32,22 @@ WRONG = [
     ("threshold", 0.88, "take the quantile at the other end", P_TRUE),
     ("threshold", 0.5, "60% of them keep their true class, which is too few", P_TRUE),
     ("threshold", 0.01, "the sets are larger than needed", P_TRUE),
+    # 7
+    ("apparent", 16.807, "so the star became fainter: its flux is taken away", STAR),
+    ("apparent", -18.0, "the minus sign is missing", {"star": STAR["star"] | {"magpsf": 18.001}}),
+    ("apparent", 41.446, "the natural logarithm", STAR),
+    ("apparent", 20.0, "of the difference alone", {"star": STAR["star"] | {"magpsf": 20.0}}),
+    ("apparent", 17.2474, "before tonight", STAR),
+    ("apparent", 17.6237, "have no mean to take", STAR),
+    ("apparent", 35.2474, "Magnitudes do not add", STAR),
+    ("apparent", -0.7526, "Magnitudes do not subtract", STAR),
+    ("apparent", 15, "15 mag is too bright; turn both", STAR),
+    ("apparent", 21, "21 mag is too faint; turn both", STAR),
+    ("dearer miss", 40, "40 is no score", NIGHT),
+    ("dearer miss", 0.65, "it is the other way round", NIGHT),
+    ("dearer miss", 0.4, "1 are missed and 1 bogus ones kept, which costs 41", NIGHT),
+    ("dearer miss", 0.4, "the cheapest threshold costs 2. Go lower", NIGHT),
+    ("dearer miss", 0.0, "which costs 3; the cheapest threshold costs 2. Go higher", NIGHT),
 ]
 """Exercise, a wrong answer, what is said to it, and what the lesson hands over."""
 
@@ -33,6 +58,11 @@ RIGHT = [
     ("threshold", 0.2, P_TRUE),
     ("threshold", 0.21, P_TRUE),
     ("threshold", 0.07, P_TRUE),
+    # 7
+    ("apparent", 18.0, STAR),
+    ("apparent", 16.8069, {"star": STAR["star"] | {"isdiffpos": True}}),
+    ("dearer miss", 0.15, NIGHT),
+    ("dearer miss", 0.65, NIGHT | {"cost_missed": 0.1}),
 ]
 """Exercise, a right answer, and what the lesson hands over."""
 

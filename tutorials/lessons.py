@@ -138,3 +138,62 @@ def _(answer, p_true, level=0.9):
     if kept < level:
         return f"{said}, which is too few; lower the threshold."
     return f"{said}, more than was promised, and the sets are larger than needed; raise it."
+
+
+# 7. A night of alerts
+
+
+@_exercise("apparent")
+def _(answer, star):
+    answer, sign = float(answer), 1 if star["isdiffpos"] else -1
+    difference, before = 10 ** (-0.4 * star["magpsf"]), 10 ** (-0.4 * star["magnr"])
+    right, opposite = (
+        -2.5 * np.log10(max(before + each * difference, 1e-30)) for each in (sign, -sign)
+    )
+    if abs(answer - right) < 0.005:
+        return None
+    if abs(answer - opposite) < 0.005:
+        became = "brighter: its flux is added" if sign > 0 else "fainter: its flux is taken away"
+        return f"isdiffpos is {bool(star['isdiffpos'])}, so the star became {became}."
+    if abs(answer + right) < 0.005:
+        return "A magnitude is -2.5 times the logarithm of the flux; the minus sign is missing."
+    if abs(answer - right * np.log(10)) < 0.005:
+        return "That is the natural logarithm; a magnitude takes the one to base 10."
+    for value, said in (
+        (star["magpsf"], "That is the magnitude of the difference alone."),
+        (star["magnr"], "That is the magnitude before tonight."),
+        ((star["magpsf"] + star["magnr"]) / 2, "Magnitudes have no mean to take; add fluxes."),
+        (star["magpsf"] + star["magnr"], "Magnitudes do not add; turn them into fluxes first."),
+        (star["magnr"] - star["magpsf"], "Magnitudes do not subtract; turn them into fluxes."),
+    ):
+        if abs(answer - value) < 0.005:
+            return said
+    wrong = "bright" if answer < right else "faint"
+    return (
+        f"{answer:.5g} mag is too {wrong}; turn both magnitudes into fluxes, "
+        f"{'add' if sign > 0 else 'subtract'} them, and turn the result back."
+    )
+
+
+@_exercise("dearer miss")
+def _(answer, real, score, cost_missed):
+    answer, real, score = float(answer), np.asarray(real, bool), np.asarray(score, float)
+    if not 0 <= answer <= 1:
+        return f"{answer:g} is no score; the threshold lies between 0 and 1."
+
+    def cost(threshold, missed=cost_missed, kept=1):
+        return missed * (score[real] <= threshold).sum() + kept * (score[~real] > threshold).sum()
+
+    cuts = np.r_[0, np.unique(score)]
+    least = min(map(cost, cuts))
+    if cost(answer) <= 1.02 * least:
+        return None
+    n_missed, n_kept = (score[real] <= answer).sum(), (score[~real] > answer).sum()
+    if cost(answer, 1, cost_missed) <= min(cost(each, 1, cost_missed) for each in cuts):
+        return "There a bogus one kept is dear, and a miss cheap; it is the other way round."
+    said = (
+        f"At {answer:.3g}, {n_missed} are missed and {n_kept} bogus ones kept, which costs "
+        f"{cost(answer):g}; the cheapest threshold costs {least:g}"
+    )
+    cheapest = [each for each in cuts if cost(each) == least]
+    return f"{said}. Go {'lower' if answer > min(cheapest) else 'higher'}."
