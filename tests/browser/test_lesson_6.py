@@ -31,7 +31,7 @@ def test_do_this_expect_that(lab, screenshots):
     before = lab.python("viewer.explanation.attribution.tolist()")
     press("m")
     lab.until("viewer.method", "gradient_input")
-    assert view.get_by_label("method").input_value() == "gradient_input"
+    lab.until(view.get_by_label("method").input_value, "gradient_input")
     view.get_by_role("status").get_by_text("by gradient_input").first.wait_for()
     alike = "np.corrcoef(viewer.explanation.attribution.ravel(), np.ravel({}))[0, 1] > 0.5"
     assert lab.python(f"bool({alike.format(before)})")
