@@ -457,11 +457,15 @@ def _nearest(found):
 def _probabilities(found):
     """Return a table of bars and numbers, in HTML."""
     names = dict(zip(found.probability.index, ("predicted", "runner-up"), strict=False))
+
+    def said(name):
+        return names.get(name, ""), "explained" if name == found.target else ""
+
     bar = "display: block; height: 11px; background: #0072b2; width:"
     cells = "".join(
         f'<tr><th scope="row">{html.escape(name)}</th><td style="width: 160px">'
         f'<span style="{bar} {160 * p:.0f}px"></span></td><td>{p:.3f}</td>'
-        f"<td>{names.get(name, '')}{', explained' if name == found.target else ''}</td></tr>"
+        f"<td>{', '.join(part for part in said(name) if part)}</td></tr>"
         for name, p in found.probability.items()
     )
     return f"<table {_STYLE}><caption {_CAPTION}>probabilities</caption>{cells}</table>"

@@ -293,6 +293,7 @@ class _History:
             "kind",
             "corrected",
             "size",
+            "fill",
         )
         self.source = ColumnDataSource({name: [] for name in names})
         self.ring = ColumnDataSource({"mjd": [], "mag": []})
@@ -310,7 +311,7 @@ class _History:
         )
         drawn = self.figure.scatter(
             "mjd", "mag", source=self.source, color="color", marker="marker", size="size",
-            fill_alpha=0.6, legend_field="band",
+            fill_alpha="fill", legend_field="band",
         )  # fmt: skip
         self.figure.scatter(
             "mjd", "mag", source=self.ring, size=15, marker="circle", line_color="black",
@@ -342,7 +343,7 @@ class _History:
                 "inverted_triangle" if lim else styles[band]["marker"]
                 for band, lim in zip(part["band"], limit, strict=True)
             ],
-            "size": np.where(limit, 6, 8),
+            "size": np.where(limit, 6, 8), "fill": np.where(limit, 0.0, 0.6),
         }  # fmt: skip
         now = part[(part["candid"] == alert.name).fillna(False).to_numpy(bool)]
         self.ring.data = {"mjd": now["mjd"], "mag": now["mag"]}

@@ -106,6 +106,7 @@ def test_another_method_and_another_class(viewer, cnn):
     last = before.probability.index[-1]
     viewer._class.value = str(last)
     assert (viewer.explanation.target, viewer.explanation.against) == (last, before.target)
+    assert "<td>explained</td>" in viewer._bars.value
     viewer.method = "saliency"  # knows no sign: it does not speak for anything
     assert "looked at" in viewer.curves.source.data["role"]
     viewer.keys_["m"]()

@@ -85,6 +85,8 @@ def test_it_shows_the_stamps_the_history_and_what_the_packet_says(alerts):
         np.testing.assert_allclose(shown, stamps.stretch(alerts.triplets[1][..., k]), atol=1e-6)
     drawn = explorer._curve.source.data
     assert sorted(drawn["kind"]) == ["detection"] * 2 + ["limit"] * 2
+    limit = np.asarray(drawn["kind"]) == "limit"
+    np.testing.assert_array_equal(np.asarray(drawn["fill"]) == 0, limit)  # hollow
     assert explorer._curve.ring.data["mag"].tolist() == [19.0]
     assert "drb 0.1, ssdistnr 0.5" in explorer._status.value
     explorer.go_to("ZTF2")
