@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -36,10 +38,6 @@ and of notebooks that need each other
     learn: {notebook: classify, parameters: {dataset: "${clean/lightcurves.parquet}"}}
 
 A second call runs what is new, changed or failed, and says why it skips the rest.
-"""
-
-LAB = """In a folder of copies, what is there already is never replaced: your changes stay.
-Delete a file, and the next skynb lab brings the original back.
 """
 
 
@@ -167,14 +165,14 @@ def parser() -> argparse.ArgumentParser:
         "name", metavar="NAME", nargs="?"
     )
 
-    lab = add("lab", open_lab, "open JupyterLab on the tutorials and notebooks", epilog=LAB)
-    lab.add_argument(
-        "folder", metavar="DIR", nargs="?",
-        help="copies of your own (default: this checkout; if skynb is installed, skynb-notebooks)",
-    )  # fmt: skip
+    lab = add("lab", open_lab, "open JupyterLab on the tutorials and notebooks")
+    copies = (
+        "for copies of your own (default: this checkout; skynb-notebooks if skynb is installed)"
+    )
+    lab.add_argument("folder", metavar="DIR", nargs="?", help=copies)
     lab.add_argument("--port", metavar="N", type=_count(1), help="default: 8888, or the next free")
     lab.add_argument("--no-browser", action="store_true", help="print the address, open nothing")
-    lab.add_argument("--allow-root", action="store_true", help="run as root, in a container")
+    lab.add_argument("--allow-root", action="store_true", help="start even as root")
     return top
 
 
@@ -347,40 +345,34 @@ def clear_data(options) -> int:
 
 
 def open_lab(options) -> int:
-    import os
-
     from jupyterlab.labapp import LabApp
-
-    arguments = [f"--ServerApp.root_dir={_workplace(options.folder)}"]
-    arguments += ["--LabApp.default_url=/lab/tree/tutorials/index.ipynb"]
-    arguments += ["--no-browser"] * options.no_browser + ["--allow-root"] * options.allow_root
-    arguments += [f"--port={options.port}"] if options.port else []
-    quiet = [str(Path(__file__).with_name("jupyter")), os.environ.get("JUPYTER_CONFIG_PATH", "")]
-    os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(filter(None, quiet))
-    LabApp.launch_instance(arguments)
-    return 0
-
-
-def _workplace(folder) -> Path:
-    """Return where JupyterLab opens: a checkout that can be written, else a folder of copies."""
-    import os
-    import shutil
 
     from skynb import workflows
 
     home = workflows.home()
-    if folder is None and (home / "pyproject.toml").is_file() and os.access(home, os.W_OK):
-        return home
-    folder, n_copied = Path(folder or "skynb-notebooks").expanduser().resolve(), 0
+    folder = Path(options.folder or "skynb-notebooks").expanduser().resolve()
+    if not options.folder and home != Path(workflows.__file__).parent and os.access(home, os.W_OK):
+        folder = home
+    else:
+        _copy(home, folder)
+    paths = [str(Path(__file__).with_name("jupyter")), os.environ.get("JUPYTER_CONFIG_PATH")]
+    os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(filter(None, paths))
+    given = ["--no-browser"] * options.no_browser + ["--allow-root"] * options.allow_root
+    given += [f"--port={options.port}"] if options.port else []
+    page = "--LabApp.default_url=/lab/tree/tutorials/index.ipynb"
+    LabApp.launch_instance([f"--ServerApp.root_dir={folder}", page, *given])
+    return 0
+
+
+def _copy(home, folder) -> None:
+    """Copy notebooks, tutorials and their pictures, but nothing over what is there already."""
     for pattern in ("docs/*.png", "notebooks/*.ipynb", "tutorials/*.ipynb", "tutorials/*.py"):
         for source in home.glob(pattern):
             target = folder / source.relative_to(home)
+            target.parent.mkdir(parents=True, exist_ok=True)
             if not target.exists():
-                target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(source, target)
-                n_copied += 1
-    print(f"{folder}: {n_copied} files copied; they are yours to change", flush=True)
-    return folder
+    print(f"{folder}: copies of the tutorials and notebooks; what you change in them stays")
 
 
 def main(argv=None) -> int:

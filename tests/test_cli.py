@@ -261,13 +261,17 @@ def test_lab_of_an_installed_skynb_opens_copies(started, tmp_path, monkeypatch, 
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
     monkeypatch.setattr(workflows, "home", lambda: home)
+    monkeypatch.setattr(workflows, "__file__", str(home / "workflows.py"))
     folder = tmp_path / "work" / "skynb-notebooks"
     assert cli.main(["lab"]) == 0
-    assert capsys.readouterr().out == f"{folder}: 4 files copied; they are yours to change\n"
+    assert capsys.readouterr().out.startswith(f"{folder}: copies of the tutorials and notebooks;")
+    assert sorted(path.name for path in folder.rglob("*.*")) == sorted(
+        path.name for path in home.rglob("*.*")
+    )
     (folder / "notebooks" / "atlas.ipynb").write_text("mine")
     (folder / "docs" / "a.png").unlink()
     assert cli.main(["lab"]) == 0
-    assert capsys.readouterr().out.startswith(f"{folder}: 1 files copied")
+    assert (folder / "docs" / "a.png").read_text() == "ours"
     assert (folder / "notebooks" / "atlas.ipynb").read_text() == "mine"
     assert started == [[f"--ServerApp.root_dir={folder}", FRONT]] * 2
 
