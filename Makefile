@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
 
-.PHONY: help run test lab bench picture lint lock clean
+.PHONY: help run test lab bench docs gallery picture lint lock clean
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 10
 
@@ -20,7 +20,16 @@ lab: .venv/users  ## open the notebooks in JupyterLab
 bench: .venv/developers  ## speed and accuracy side by side with peers
 	$(BIN)/python -m benchmarks
 
-picture: .venv/developers  ## make the README's picture from the report of the main job
+docs: .venv/developers  ## the reference of all functions, from their docstrings, in runs/docs
+	PDOC_ALLOW_EXEC=1 $(BIN)/pdoc --docformat numpy --template-directory docs --output-directory \
+		runs/docs skynb
+
+gallery: .venv/developers  ## run every notebook on one core and write what it costs into README
+	$(BIN)/python docs/gallery.py
+
+picture: run .venv/developers  ## make the pictures in docs/: the main job's and the explorers'
+	SKYNB_SCREENSHOTS=runs/screenshots $(BIN)/pytest -q tests/browser \
+		-k "(explorer or explanation or label or map) and not report and not lesson"
 	$(BIN)/python docs/picture.py
 
 lint: .venv/developers  ## mend the style

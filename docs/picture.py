@@ -1,4 +1,4 @@
-"""Make the README's picture from the report of the main job: ``make picture``."""
+"""Make the pictures in docs/ from the main job's report and the browser tests: ``make picture``."""
 
 import io
 import shutil
@@ -11,7 +11,14 @@ from playwright.sync_api import sync_playwright
 N_ROWS = 7  # objects of the class grid to show
 
 
-def main(report="runs/atlas/atlas.html", picture="docs/atlas.png"):
+def main(report="runs/atlas/atlas.html", screenshots="runs/screenshots", docs="docs"):
+    _save(_atlas(report), Path(docs, "atlas.png"))
+    for picture in Path(docs).glob("[A-Z]*.png"):  # each explorer's own, by its name
+        _save(Image.open(Path(screenshots, picture.name)), picture)
+
+
+def _atlas(report):
+    """Return the map, the confusion matrix and one light curve of each class."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=shutil.which("chromium"), args=["--no-sandbox"]
@@ -24,8 +31,13 @@ def main(report="runs/atlas/atlas.html", picture="docs/atlas.png"):
     square = [figure for figure in figures if figure.height > 400]
     rows = [figure for figure in figures[1:] if figure.height <= 400]
     grid = _stack([_stack(rows[k : k + 3], 0) for k in range(0, 3 * N_ROWS, 3)], 1)
-    sheet = _stack([_stack(square[-2:], 1), grid], 0)
-    sheet.convert("P", palette=Image.Palette.ADAPTIVE, colors=256).save(picture, optimize=True)
+    return _stack([_stack(square[-2:], 1), grid], 0)
+
+
+def _save(picture, path):
+    """Save a picture with 256 colours."""
+    picture = picture.convert("RGB").convert("P", palette=Image.Palette.ADAPTIVE, colors=256)
+    picture.save(path, optimize=True)
 
 
 def _stack(pictures, axis):

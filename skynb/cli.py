@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -185,7 +187,14 @@ def parser() -> argparse.ArgumentParser:
         "name", metavar="NAME", nargs="?"
     )
 
-    add("lab", open_lab, "open JupyterLab on the notebooks and tutorials")
+    lab = add("lab", open_lab, "open JupyterLab on the tutorials and notebooks")
+    copies = (
+        "for copies of your own (default: this checkout; skynb-notebooks if skynb is installed)"
+    )
+    lab.add_argument("folder", metavar="DIR", nargs="?", help=copies)
+    lab.add_argument("--port", metavar="N", type=_count(1), help="default: 8888, or the next free")
+    lab.add_argument("--no-browser", action="store_true", help="print the address, open nothing")
+    lab.add_argument("--allow-root", action="store_true", help="start even as root")
     return top
 
 
@@ -374,13 +383,34 @@ def clear_data(options) -> int:
 
 
 def open_lab(options) -> int:
-    import subprocess
+    from jupyterlab.labapp import LabApp
 
     from skynb import workflows
 
-    folder = next(iter(workflows.names().values()), Path("notebooks/none")).parent
-    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={folder.parent}"]
-    return subprocess.call([*command, f"--LabApp.default_url=/lab/tree/{folder.name}"])
+    home = workflows.home()
+    folder = Path(options.folder or "skynb-notebooks").expanduser().resolve()
+    if not options.folder and home != Path(workflows.__file__).parent and os.access(home, os.W_OK):
+        folder = home
+    else:
+        _copy(home, folder)
+    paths = [str(Path(__file__).with_name("jupyter")), os.environ.get("JUPYTER_CONFIG_PATH")]
+    os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(filter(None, paths))
+    given = ["--no-browser"] * options.no_browser + ["--allow-root"] * options.allow_root
+    given += [f"--port={options.port}"] if options.port else []
+    page = "--LabApp.default_url=/lab/tree/tutorials/index.ipynb"
+    LabApp.launch_instance([f"--ServerApp.root_dir={folder}", page, *given])
+    return 0
+
+
+def _copy(home, folder) -> None:
+    """Copy notebooks, tutorials and their pictures, but nothing over what is there already."""
+    for pattern in ("docs/*.png", "notebooks/*.ipynb", "tutorials/*.ipynb", "tutorials/*.py"):
+        for source in home.glob(pattern):
+            target = folder / source.relative_to(home)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if not target.exists():
+                shutil.copyfile(source, target)
+    print(f"{folder}: copies of the tutorials and notebooks; what you change in them stays")
 
 
 def main(argv=None) -> int:

@@ -134,12 +134,18 @@ class Run:
         return {key: value for key, value in asdict(self).items() if key != "folder"}
 
 
+def home() -> Path:
+    """Return the folder of notebooks/, tutorials/ and docs/: a checkout, or the package itself."""
+    package = Path(__file__).parent
+    return package.parent if (package.parent / "pyproject.toml").is_file() else package
+
+
 def names() -> dict[str, Path]:
-    """Return the notebooks and tutorials that come with skynb, by name."""
-    home = Path(__file__).parent
-    if (home.parent / "pyproject.toml").is_file():
-        home = home.parent
-    paths = [*home.glob("notebooks/*.ipynb"), *home.glob("tutorials/*.ipynb")]
+    """Return the notebooks and tutorials that come with skynb, by name.
+
+    The tutorials' front page, ``tutorials/index.ipynb``, is no workflow.
+    """
+    paths = [*home().glob("notebooks/*.ipynb"), *home().glob("tutorials/[0-9]*.ipynb")]
     return {path.stem: path for path in sorted(paths)}
 
 

@@ -1,6 +1,7 @@
 """The command: quick to start, one line when something is wrong, exit codes that mean something."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -224,22 +225,61 @@ def test_data_fetch_and_clear_say_what_happened(cache, monkeypatch, capsys):
     assert cleared == [None, "crts"]
 
 
-def test_lab_opens_on_the_notebooks(monkeypatch):
-    called = []
-    monkeypatch.setattr(subprocess, "call", lambda command: called.append(command) or 0)
-    monkeypatch.setattr(
-        workflows, "names", lambda: {"atlas": Path("/home/x/notebooks/atlas.ipynb")}
-    )
+@pytest.fixture
+def started(monkeypatch):
+    """What JupyterLab would be started with, instead of starting it."""
+    from jupyterlab.labapp import LabApp
+
+    calls = []
+    monkeypatch.setattr(LabApp, "launch_instance", calls.append)
+    monkeypatch.setenv("JUPYTER_CONFIG_PATH", "/mine")
+    return calls
+
+
+FRONT = "--LabApp.default_url=/lab/tree/tutorials/index.ipynb"
+
+
+def test_lab_opens_on_the_tutorials(started, capsys):
     assert cli.main(["lab"]) == 0
-    assert called == [
-        [
-            sys.executable,
-            "-m",
-            "jupyterlab",
-            "--ServerApp.root_dir=/home/x",
-            "--LabApp.default_url=/lab/tree/notebooks",
-        ]
-    ]
+    ours, mine = os.environ["JUPYTER_CONFIG_PATH"].split(os.pathsep)
+    assert cli.main(["lab", "--no-browser", "--port", "9000", "--allow-root"]) == 0
+    root = f"--ServerApp.root_dir={workflows.home()}"
+    others = ["--no-browser", "--allow-root", "--port=9000"]
+    assert started == [[root, FRONT], [root, FRONT, *others]]
+    assert capsys.readouterr().out == ""
+    overrides = Path(ours, "labconfig", "default_setting_overrides.json").read_text()
+    quiet = json.loads(overrides)["@jupyterlab/apputils-extension:notification"]
+    assert quiet == {"checkForUpdates": False, "fetchNews": "false"}
+    assert mine == "/mine"
+
+
+def test_lab_of_an_installed_skynb_opens_copies(started, tmp_path, monkeypatch, capsys):
+    home = tmp_path / "site-packages" / "skynb"
+    for name in ("docs/a.png", "notebooks/atlas.ipynb", "tutorials/index.ipynb", "tutorials/l.py"):
+        (home / name).parent.mkdir(parents=True, exist_ok=True)
+        (home / name).write_text("ours")
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    monkeypatch.setattr(workflows, "home", lambda: home)
+    monkeypatch.setattr(workflows, "__file__", str(home / "workflows.py"))
+    folder = tmp_path / "work" / "skynb-notebooks"
+    assert cli.main(["lab"]) == 0
+    assert capsys.readouterr().out.startswith(f"{folder}: copies of the tutorials and notebooks;")
+    assert sorted(path.name for path in folder.rglob("*.*")) == sorted(
+        path.name for path in home.rglob("*.*")
+    )
+    (folder / "notebooks" / "atlas.ipynb").write_text("mine")
+    (folder / "docs" / "a.png").unlink()
+    assert cli.main(["lab"]) == 0
+    assert (folder / "docs" / "a.png").read_text() == "ours"
+    assert (folder / "notebooks" / "atlas.ipynb").read_text() == "mine"
+    assert started == [[f"--ServerApp.root_dir={folder}", FRONT]] * 2
+
+
+def test_lab_makes_copies_where_it_is_told(started, tmp_path):
+    assert cli.main(["lab", str(tmp_path / "class")]) == 0
+    copied = {path.name for path in (tmp_path / "class").rglob("*.*")}
+    assert {"atlas.ipynb", "index.ipynb", "lessons.py", "atlas.png"} <= copied
 
 
 def test_streaks_are_scored(tmp_path, capsys):

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import time
+import tomllib
 from pathlib import Path
 
 import nbformat
@@ -166,7 +167,42 @@ def test_atlas_takes_labels_of_ones_own(tmp_path, one_band_lcs):
     assert run.results["n_classes"] == 3
 
 
+# the front page of the tutorials
+
+
+@pytest.fixture(scope="module")
+def front():
+    """The page that JupyterLab opens."""
+    return workflows.read(FOLDER.parent / "tutorials" / "index.ipynb")
+
+
+def test_the_front_page_is_text(front):
+    assert {cell.cell_type for cell in front.cells} == {"markdown"}
+    assert "index" not in NOTEBOOKS
+
+
+def test_the_front_page_shows_all_that_there_is(front):
+    text = "\n".join(cell.source for cell in front.cells)
+    links = {Path(link).stem for link in re.findall(r"\]\(([^)]+\.ipynb)\)", text)}
+    assert links == set(NOTEBOOKS)
+    pictures = [Path(link) for link in re.findall(r'src="([^"]+)"', text)]
+    assert len(pictures) == 7
+    assert all((FOLDER / picture).is_file() for picture in pictures)
+    carried = tomllib.loads((FOLDER.parent / "pyproject.toml").read_text())
+    carried = carried["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
+    assert all(carried[f"docs/{p.name}"] == f"skynb/docs/{p.name}" for p in pictures)
+
+
 def test_same_environment_for_conda_and_binder():
     conda = (FOLDER.parent / "environment.yml").read_text()
     binder = (FOLDER.parent / "binder" / "environment.yml").read_text()
-    assert binder == conda.replace("-r requirements.lock", "-r ../requirements.lock")
+    assert "\n      - -r requirements.lock\n" in conda
+    assert conda.split("  - pip")[0] == binder.split("  - pip")[0]
+    built = (FOLDER.parent / "binder" / "postBuild").read_text()
+    assert "pip install " in built
+    locked = (FOLDER.parent / "requirements.lock").read_text()
+    left_out = re.search(r'unused="(.*)"', built)[1].split("|")
+    assert all(f"\n{name}==" in locked for name in left_out)
+    started = (FOLDER.parent / "binder" / "start").read_text()
+    assert "export NUMBA_CPU_NAME=generic\n" in built
+    assert "export NUMBA_CPU_NAME=generic\n" in started
