@@ -12,6 +12,7 @@ class sizes are not simulated; nothing here was compared with real ZTF or Kepler
 
 import io
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -166,7 +167,8 @@ def alerts(*, n=120, size=63, seed=0):
 
     if n < 1:
         raise ValueError(f"n is {n}; ask for 1 or more packets")
-    kinds, packets, schema = list(_ALERTS), {}, fastavro.parse_schema(_alert_schema())
+    schema = fastavro.schema.load_schema(Path(__file__).with_suffix(".avsc"))
+    kinds, packets = list(_ALERTS), {}
     for k in range(n):
         rng, kind = np.random.default_rng([seed, k]), kinds[k % len(kinds)]
         candid = 2_500_000_000_015_000_000 + 1_000_000 * seed + k
@@ -183,26 +185,6 @@ def alerts(*, n=120, size=63, seed=0):
 
 
 _CUTOUTS = ("cutoutScience", "cutoutTemplate", "cutoutDifference")
-_CANDIDATE = {
-    "double": ("jd", "ra", "dec"),
-    "float": (
-        *("magpsf", "sigmapsf", "diffmaglim", "distnr", "magnr", "sigmagnr", "rb", "drb", "fwhm"),
-        *("ssdistnr", "ssmagnr", "magzpsci", "scorr", "classtar", "xpos", "ypos"),
-    ),
-    "int": ("fid", "nid", "field", "rcid", "nneg", "nbad", "ndethist"),
-    "long": ("candid", "pid"),
-    "string": ("isdiffpos", "rbversion", "drbversion", "ssnamenr"),
-}
-_FORCED = {
-    "double": ("jd",),
-    "float": (
-        *("diffmaglim", "distnr", "magnr", "sigmagnr", "magzpsci"),
-        *("forcediffimflux", "forcediffimfluxunc"),
-    ),
-    "int": ("fid", "field", "rcid"),
-    "long": ("pid",),
-    "string": ("procstatus",),
-}
 # Per kind: chance that an earlier visit detects it, distance of the nearest reference source
 # [arcsec] and its magnitude, chance of a positive difference, rb.
 _ALERTS = {
@@ -211,42 +193,6 @@ _ALERTS = {
     "asteroid": (0.0, (5.0, 25.0), (18.0, 22.0), 1.0, (0.6, 0.95)),
     "bogus": (0.05, (0.1, 20.0), (14.0, 21.0), 0.6, (0.0, 0.5)),
 }
-
-
-def _alert_schema():
-    """Return the avro schema of a simulated packet: a part of ZTF's 4.02."""
-
-    def record(name, fields):
-        kinds = [
-            {"name": n, "type": ["null", kind]} for kind, names in fields.items() for n in names
-        ]
-        return {"type": "record", "name": name, "fields": kinds}
-
-    top = [{"name": name, "type": "string"} for name in ("schemavsn", "publisher", "objectId")]
-    cutout = {
-        "type": "record",
-        "name": "cutout",
-        "fields": [{"name": "fileName", "type": "string"}, {"name": "stampData", "type": "bytes"}],
-    }
-    kinds = (cutout, "cutout", "cutout")
-    previous = ("prv_candidates", _CANDIDATE), ("fp_hists", _FORCED)
-    return {
-        "type": "record",
-        "name": "alert",
-        "fields": [
-            *top,
-            {"name": "candid", "type": "long"},
-            {"name": "candidate", "type": record("candidate", _CANDIDATE)},
-            *(
-                {"name": n, "type": ["null", {"type": "array", "items": record(n[:-1], fields)}]}
-                for n, fields in previous
-            ),
-            *(
-                {"name": name, "type": ["null", kind]}
-                for name, kind in zip(_CUTOUTS, kinds, strict=True)
-            ),
-        ],
-    }
 
 
 def _alert(kind, object_id, candid, rng):

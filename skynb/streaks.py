@@ -19,6 +19,7 @@ from scipy.fft import irfft2, rfft2
 from scipy.ndimage import map_coordinates
 from scipy.optimize import least_squares
 from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
 from tqdm.auto import tqdm
 
 from skynb import __version__, alerts, datasets, models, networks, simulate
@@ -274,12 +275,8 @@ class Streaks(BaseEstimator):
 
     def _judge(self, x):
         """Return the outputs of every network, shape (n_networks, n, 3), mean over 8 turns."""
-        self._check_taught()
+        check_is_fitted(self, "networks_")
         return np.stack([_said(network, x) for network in self.networks_])
-
-    def _check_taught(self):
-        if not hasattr(self, "networks_"):
-            raise ValueError("these networks know nothing yet; call fit first")
 
     def predict_proba(self, stamps):
         """Return the answer to each of `QUESTIONS`, shape (n, 3): the highest of the ensemble."""
@@ -317,7 +314,7 @@ class Streaks(BaseEstimator):
 
     def save(self, path):
         """Return ``path`` after writing the networks there, whole or not at all."""
-        self._check_taught()
+        check_is_fitted(self, "networks_")
         parts = {"parameters": self.get_params(), "threshold": float(self.threshold_)}
         parts["weights"] = [network.get_weights() for network in self.networks_]
         about = {"n_objects": 0, "sha256": ""}

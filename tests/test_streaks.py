@@ -295,7 +295,7 @@ def test_bad_input_is_said_in_a_sentence(learner, made, tmp_path):
         learner.score([])
     fit = streaks.Streaks().fit
     for call in (lambda: streaks.Streaks().score([noise]), lambda: streaks.Streaks().save("s")):
-        with pytest.raises(ValueError, match="call fit first"):
+        with pytest.raises(ValueError, match="Call 'fit' with"):
             call()
     for name, value in {"max_fpr": 1, "n_networks": 0, "epochs": 0}.items():
         with pytest.raises(ValueError, match=f"{name} is {value}; give"):
