@@ -5,7 +5,10 @@ wrong in a sentence or, where nothing is, None. `check` finds it by the exercise
 """
 
 import html
+import math
 from dataclasses import dataclass
+
+import numpy as np
 
 EXERCISES = {}
 """The checks, by the name of their exercise."""
@@ -80,3 +83,80 @@ def _(answer):
             f"{answer} are not that."
         )
     return None
+
+
+# 4. Classifying
+
+
+@_exercise("balanced accuracy")
+def _(answer, matrix, classes):
+    matrix = np.asarray(matrix, dtype=float)
+    right, sizes = matrix.diagonal(), matrix.sum(axis=1)
+    recall = right[sizes > 0] / sizes[sizes > 0]
+    called = matrix.sum(axis=0)
+    answer = float(answer)
+    if math.isclose(answer, recall.mean(), abs_tol=0.003):
+        return None
+    if math.isclose(answer, recall.sum(), abs_tol=0.003):
+        return f"That is the sum of the recalls; divide it by the {len(recall)} classes."
+    if math.isclose(answer, 100 * recall.mean(), abs_tol=0.003):
+        return "That is in percent; give a number between 0 and 1."
+    if not 0 <= answer <= 1:
+        return f"{answer:.4g} is no share of anything; the answer lies between 0 and 1."
+    if math.isclose(answer, right.sum() / matrix.sum(), abs_tol=0.003):
+        return (
+            "That is the accuracy, in which every object counts the same. Divide each cell of the "
+            "diagonal by the sum of its own row first."
+        )
+    if math.isclose(answer, (right / called.clip(1e-12))[sizes > 0].mean(), abs_tol=0.003):
+        return (
+            "That divides by the columns: of those called so, how many are (precision). "
+            "The objects of a true class are a row."
+        )
+    if math.isclose(answer, np.median(recall), abs_tol=0.003):
+        return "That is the median of the recalls; take their mean."
+    worst = np.asarray(classes)[sizes > 0][recall.argmin()]
+    return (
+        f"The recalls run from {recall.min():.2f} ({worst}) to {recall.max():.2f}, "
+        f"and their mean is not {answer:.3f}."
+    )
+
+
+@_exercise("rare class")
+def _(answer, matrix, classes, wanted, share):
+    matrix, k = np.asarray(matrix, dtype=float), list(classes).index(wanted)
+    found, members, called = matrix[k, k], matrix[k].sum(), matrix[:, k].sum()
+    recall, alarm = found / members, (called - found) / (matrix.sum() - members)
+    true, false = share * recall, (1 - share) * alarm
+    answer = float(answer)
+    if not true + false:
+        return f"Nothing was called {wanted} here; run the lesson with another seed."
+    precision = true / (true + false)
+    if math.isclose(answer, precision, abs_tol=0.003):
+        return None
+    if math.isclose(answer, 100 * precision, abs_tol=0.5):
+        return "That is in percent; give a number between 0 and 1."
+    if math.isclose(answer, found / called, abs_tol=0.003):
+        return (
+            "That is the precision among these test objects, of which "
+            f"{members / matrix.sum():.0%} are {wanted}. In the survey only {share:.0%} are."
+        )
+    if math.isclose(answer, recall, abs_tol=0.003):
+        return (
+            f"That is the recall: of those that are {wanted}, how many are called so. "
+            "It is asked the other way round."
+        )
+    if math.isclose(answer, 1 - precision, abs_tol=0.003):
+        return f"That is the share of those called {wanted} that are something else; 1 minus it?"
+    if math.isclose(answer, true, abs_tol=5e-4):
+        return (
+            f"That is the share of all stars that are {wanted} and called so. "
+            f"Divide it by the share of all stars that are called {wanted}."
+        )
+    if math.isclose(answer, true + false, abs_tol=1e-3):
+        return f"That is the share of all stars that are called {wanted}; how many of them are it?"
+    return (
+        f"Of 10,000 stars {10_000 * share:.0f} are {wanted}, and {10_000 * true:.0f} of these are "
+        f"called so; of the {10_000 * (1 - share):.0f} others {10_000 * false:.0f} are, too. "
+        f"These numbers do not make {answer:.3g}."
+    )
