@@ -1,19 +1,55 @@
 """Every exercise of the tutorials: its solution passes its check, and wrong answers fail it."""
 
 import lessons
+import numpy as np
 import pytest
 
+# 4. Classifying: three classes of 10, 40 and 2 objects; EA is 1 in 100 in the survey
+
+MATRIX = {"matrix": [[8, 2, 0], [6, 33, 1], [0, 1, 1]], "classes": ["EA", "EW", "RRd"]}
+RARE = MATRIX | {"wanted": "EA", "share": 0.01}
+UNSEEN = RARE | {"matrix": np.diag([0, 9, 9]) + np.eye(3, k=1)}
+
 WRONG = [
-    ("pairs of three", 4, "3 observations make 3 pairs"),
+    ("pairs of three", 4, "3 observations make 3 pairs", {}),
+    # 4
+    ("balanced accuracy", 42 / 52, "That is the accuracy", MATRIX),
+    ("balanced accuracy", 0.663, "divides by the columns", MATRIX),
+    ("balanced accuracy", 2.125, "sum of the recalls; divide it by the 3", MATRIX),
+    ("balanced accuracy", 70.833, "in percent", MATRIX),
+    ("balanced accuracy", 0.8, "median of the recalls", MATRIX),
+    ("balanced accuracy", -3, "-3 is no share", MATRIX),
+    ("balanced accuracy", 0.3, "The recalls run from 0.50 (RRd) to 0.8", MATRIX),
+    ("balanced accuracy", [0.8, 0.825, 0.5], "cannot be read", MATRIX),
+    ("rare class", 8 / 14, "precision among these test objects, of which 19% are EA", RARE),
+    ("rare class", 0.8, "That is the recall", RARE),
+    ("rare class", 5.35, "in percent", RARE),
+    ("rare class", 0.9465, "something else; 1 minus it?", RARE),
+    ("rare class", 0.008, "all stars that are EA and called so", RARE),
+    ("rare class", 0.1494, "all stars that are called EA; how many", RARE),
+    ("rare class", 0.3, "Of 10,000 stars 100 are EA, and 80 of these are called so", RARE),
+    ("rare class", 0, "Nothing was called EA", UNSEEN),
 ]
-"""Exercise, a wrong answer, and what is said to it."""
+"""Exercise, a wrong answer, what is said to it, and what the lesson hands over."""
+
+RIGHT = [
+    # 4
+    ("balanced accuracy", 0.7083, MATRIX),
+    ("rare class", 0.0535, RARE),
+]
+"""Exercise, a right answer, and what the lesson hands over."""
 
 
-@pytest.mark.parametrize(("exercise", "answer", "said"), WRONG)
-def test_a_wrong_answer_fails(exercise, answer, said):
-    verdict = lessons.check(exercise, answer)
+@pytest.mark.parametrize(("exercise", "answer", "said", "given"), WRONG)
+def test_a_wrong_answer_fails(exercise, answer, said, given):
+    verdict = lessons.check(exercise, answer, **given)
     assert not verdict.right
     assert said in verdict.message
+
+
+@pytest.mark.parametrize(("exercise", "answer", "given"), RIGHT)
+def test_a_right_answer_passes(exercise, answer, given):
+    assert lessons.check(exercise, answer, **given).message == "Right."
 
 
 def test_every_exercise_is_given_a_wrong_answer():

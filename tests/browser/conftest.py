@@ -133,8 +133,11 @@ MARKED = """([figure, name]) => {
 }"""
 
 
-STARTED = """() => [...document.querySelectorAll(".jp-CodeCell .jp-InputPrompt")].every(
-    (prompt) => /\\[[*\\d]+\\]/.test(prompt.textContent))"""
+STARTED = """() => {
+    const prompts = [...document.querySelectorAll(".jp-CodeCell .jp-InputPrompt")]
+    const texts = prompts.map((prompt) => prompt.textContent).filter((text) => text)
+    return texts.length > 0 && texts.every((text) => /\\[[*\\d]+\\]/.test(text))
+}"""  # a cell whose source is folded away has an empty prompt
 
 
 class Lab:
@@ -155,11 +158,25 @@ class Lab:
         self._run(f"{name}.ipynb")
 
     def lesson(self, name):
-        """Open a copy of a tutorial, run it, and wait until it is done."""
+        """Open a copy of a tutorial beside its checks, run it, and wait until it is done."""
         source = workflows.find(name)
         (self.folder / "tutorials").mkdir(exist_ok=True)
-        shutil.copy(source, self.folder / "tutorials")
+        for each in (source, source.with_name("lessons.py")):
+            shutil.copy(each, self.folder / "tutorials")
         self._run(f"tutorials/{source.name}")
+
+    def answer(self, name, expression):
+        """Put an expression in the place of an exercise's answer, run its cell, and return that."""
+        cell = self.page.locator(".jp-CodeCell").filter(has_text=f"{name} = ").first
+        lines = cell.locator(".cm-line").all_inner_texts()
+        mine = [
+            f"{name} = {expression}" if each.startswith(f"{name} = ") else each for each in lines
+        ]
+        cell.locator(".cm-content").click()
+        self.page.keyboard.press("Control+a")
+        self.page.keyboard.insert_text("\n".join(mine))
+        self.page.keyboard.press("Control+Enter")
+        return cell
 
     def _run(self, name):
         self.show(name)
