@@ -44,13 +44,15 @@ def test_mistakes_are_boxed_folded_and_answered(lab, screenshots):
     page.keyboard.press("Enter")
     lab.until("list(map(int, chosen.rows))", typed)
 
-    # Do this: n, d, h on the light curve
+    # Do this: p, n, d, h on the light curve
     curve = lab.view("LightCurveExplorer")
     curve.scroll_into_view_if_needed()
-    before, period = lab.python("[chosen.focus, light_curve.period]")
+    before = lab.python("chosen.focus")
     curve.get_by_role("status").last.click()
+    page.keyboard.press("p")
+    lab.until(f"chosen.focus < {before} and chosen.focus in chosen.rows.tolist()", True)
     page.keyboard.press("n")
-    lab.until(f"chosen.focus != {before} and chosen.focus in chosen.rows.tolist()", True)
+    lab.until("chosen.focus", before)
     period = lab.python("light_curve.period")
     page.keyboard.press("d")
     lab.until("light_curve.period", 2 * period)
