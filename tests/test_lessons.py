@@ -2,6 +2,7 @@
 
 import lessons
 import numpy as np
+import pandas as pd
 import pytest
 
 # 4. Classifying: three classes of 10, 40 and 2 objects; EA is 1 in 100 in the survey
@@ -9,6 +10,14 @@ import pytest
 MATRIX = {"matrix": [[8, 2, 0], [6, 33, 1], [0, 1, 1]], "classes": ["EA", "EW", "RRd"]}
 RARE = MATRIX | {"wanted": "EA", "share": 0.01}
 UNSEEN = RARE | {"matrix": np.diag([0, 9, 9]) + np.eye(3, k=1)}
+
+# 5. Maps and labels: five stars, of which one keeps no neighbour; twelve stars and their classes
+
+BEFORE = [[0, 0], [1, 0], [5, 0], [7, 0], [9, 1]]
+AFTER = [[0, 0], [5, 0], [1.5, 0], [7, 0], [3, 3]]
+MAPS = {"maps": [BEFORE, AFTER], "n_neighbors": 2}
+STARS = [f"star {k}" for k in range(12)]
+TRUTH = {"truth": dict.fromkeys(STARS, "EW") | {"star 10": "RRc", "star 11": "LPV"}}
 
 WRONG = [
     ("pairs of three", 4, "3 observations make 3 pairs", {}),
@@ -29,6 +38,21 @@ WRONG = [
     ("rare class", 0.1494, "all stars that are called EA; how many", RARE),
     ("rare class", 0.3, "Of 10,000 stars 100 are EA, and 80 of these are called so", RARE),
     ("rare class", 0, "Nothing was called EA", UNSEEN),
+    # 5
+    ("stability", 0.8, "how many neighbours a star keeps, on average; divide it by 2", MAPS),
+    ("stability", 40, "in percent", MAPS),
+    ("stability", 7, "7 is no share", MAPS),
+    ("stability", 0.5, "each star as its own nearest neighbour", MAPS),
+    ("stability", 4 / 15, "divides by all stars near it on either map", MAPS),
+    ("stability", 0.6, "neighbours that a star loses", MAPS),
+    ("stability", 0.1, "The first star keeps 1 of 2 and the last one 1; the mean over all 5", MAPS),
+    ("labels", dict.fromkeys(STARS[:7], "EW"), "7 labels so far; give 8", TRUTH),
+    ("labels", {"star 99": "EW"}, "No star is called 'star 99'", TRUTH),
+    ("labels", {"star 1": "cow"}, "No class is called 'cow'", TRUTH),
+    ("labels", dict.fromkeys(STARS, "RRc"), "1 of 12 are right; 75% are asked for", TRUTH),
+    ("labels", dict.fromkeys(STARS, "RRc"), "star 0 is no RRc. Fold it at twice", TRUTH),
+    ("labels", dict.fromkeys(STARS, "LPV"), "star 0 is no LPV. Look at it again", TRUTH),
+    ("labels", 3, "cannot be read", TRUTH),
 ]
 """Exercise, a wrong answer, what is said to it, and what the lesson hands over."""
 
@@ -36,6 +60,10 @@ RIGHT = [
     # 4
     ("balanced accuracy", 0.7083, MATRIX),
     ("rare class", 0.0535, RARE),
+    # 5
+    ("stability", 0.4, MAPS),
+    ("labels", pd.Series("EW", STARS), TRUTH),
+    ("labels", dict.fromkeys(STARS, "EW"), TRUTH),
 ]
 """Exercise, a right answer, and what the lesson hands over."""
 
