@@ -1,8 +1,13 @@
 """Lesson 5 in a real JupyterLab: everything that its text asks for, done as it is written."""
 
+import io
+
+import matplotlib.colors
+import matplotlib.image
+import numpy as np
 import pytest
 
-from skynb import labels
+from skynb import labels, plots
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -69,6 +74,10 @@ def test_a_clump_is_lassoed_and_stars_are_labelled(lab, screenshots):
     assert "The machine thinks" not in labeler.inner_text()
     labeler.get_by_label("show what the machine thinks").click()
     labeler.get_by_text("The machine thinks: ").wait_for()
+    n_points = lab.python("len(labeler.curve.lc)")
+    lab.until(lambda: len(lab.marked("raw", "points")["mjd"]), n_points)
+    curves = labeler.locator(".bk-Figure").first
+    lab.until(lambda: _inked(curves.screenshot()), True)
     labeler.screenshot(path=screenshots / "lesson_5_labeler.png")
     log = labels.Log(lab.folder / "tutorials" / "artifacts" / "labels.csv")
     assert [entry.who for entry in log.entries].count("me") == 10
@@ -84,3 +93,10 @@ def test_a_clump_is_lassoed_and_stars_are_labelled(lab, screenshots):
         cell.get_by_role("status").get_by_text(said).wait_for()
     cell = lab.answer("answer_1", "embed.stability(maps_2, n_neighbors=10) * 10")
     cell.get_by_role("status").get_by_text("divide it by 10").wait_for()
+
+
+def _inked(png):
+    """Return whether a picture shows points in the colour of band V."""
+    image = matplotlib.image.imread(io.BytesIO(png))[..., :3]
+    ink = matplotlib.colors.to_rgb(plots.BAND_COLORS["V"])
+    return bool((np.abs(image - ink).max(axis=2) < 0.15).sum() > 50)
