@@ -611,52 +611,6 @@ def gallery(lcs, *, images=None, periods=None, grid=skynb.dmdt.GRID):
     return hv.Layout(rows).cols(3).opts(shared_axes=False)
 
 
-def regions(model, X, y, *, n=150):
-    """Return which class a model names at every place of two features, and objects on top.
-
-    Parameters
-    ----------
-    model : classifier of scikit-learn
-        Fitted to two features; ``predict`` returns classes.
-    X : DataFrame, shape (n_objects, 2)
-        The features of the objects drawn; the axes are theirs, but for the last percent.
-    y : sequence, shape (n_objects,)
-        Their labels.
-    n : int
-        Places asked about, along each axis.
-
-    Raises
-    ------
-    ValueError
-        If there are not two features, or not one label for each object.
-    """
-    X, y = pd.DataFrame(X), np.asarray(y).astype(str)
-    if X.shape != (len(y), 2):
-        raise ValueError(f"expected two features of {len(y)} labelled objects, got {X.shape}")
-    axes = [np.linspace(*X[name].quantile([0.005, 0.995]), n) for name in X]
-    classes = np.unique(y)
-    colors, markers = class_colors(classes), dict(zip(classes, OTHER_MARKERS * 3, strict=False))
-    places = pd.DataFrame(np.stack(np.meshgrid(*axes), axis=-1).reshape(-1, 2), columns=X.columns)
-    named = pd.Index(classes).get_indexer(np.asarray(model.predict(places)).astype(str))
-    layer = hv.Image((*axes, named.reshape(n, n)), [str(name) for name in X], "class").opts(
-        cmap=list(colors.values()), clim=(-0.5, len(classes) - 0.5), alpha=0.35
-    )
-    dots = {
-        name: hv.Points(X[y == name].to_numpy(), layer.kdims, label=name).opts(
-            color=colors[name],
-            marker=markers.get(name, "circle"),
-            size=5,
-            line_color="#333333",
-            line_width=0.4,
-        )
-        for name in classes
-    }
-    limits = {"xlim": tuple(axes[0][[0, -1]]), "ylim": tuple(axes[1][[0, -1]])}
-    return hv.Overlay([layer, *dots.values()]).opts(
-        **limits, frame_width=300, frame_height=300, legend_position="right", axiswise=True
-    )
-
-
 def triplets(triplets, titles=(), *, stretch="asinh"):
     """Return one row per triplet: its science, template and difference stamps, row 0 below.
 

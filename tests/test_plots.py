@@ -473,17 +473,3 @@ def test_panels_have_a_column_for_each_name():
     hv.render(picture)
     with pytest.raises(ValueError, match="give each name the same number"):
         plots.panels({"a": pixels, "b": pixels[:1]})
-
-
-def test_regions_show_what_a_model_names_where():
-    X = pd.DataFrame({"log_period": [0.0, 0.0, 1.0, 1.0], "amplitude": [0.0, 1.0, 0.0, 1.0]})
-    y = ["EW", "EW", "LPV", "LPV"]
-    model = SimpleNamespace(predict=lambda X: np.where(X["log_period"] < 0.5, "EW", "LPV"))
-    picture = plots.regions(model, X, y, n=4)
-    (image,) = _elements(picture, hv.Image)
-    assert image.dimension_values("class", flat=False).tolist() == [[0, 0, 1, 1]] * 4
-    assert [str(each) for each in image.kdims] == ["log_period", "amplitude"]
-    assert [points.label for points in _elements(picture, hv.Points)] == ["EW", "LPV"]
-    hv.render(picture)
-    with pytest.raises(ValueError, match=r"two features of 4 labelled objects, got \(4, 1\)"):
-        plots.regions(model, X[["amplitude"]], y)
