@@ -24,6 +24,20 @@ COLUMNS = dmdt.Grid(dm=(-1, 1), dt=(0, 0.01, 90, 900))
 LAGS = {"images": np.array([[[1, 1, 1]], [[0, 1, 1]], [[0, 1, 0]]]), "grid": COLUMNS}
 OTHERS = {"images": LAGS["images"][[1, 2, 0]], "grid": COLUMNS}
 
+# 4. Classifying: three classes of 10, 40 and 2 objects; EA is 1 in 100 in the survey
+
+MATRIX = {"matrix": [[8, 2, 0], [6, 33, 1], [0, 1, 1]], "classes": ["EA", "EW", "RRd"]}
+RARE = MATRIX | {"wanted": "EA", "share": 0.01}
+UNSEEN = RARE | {"matrix": np.diag([0, 9, 9]) + np.eye(3, k=1)}
+
+# 5. Maps and labels: five stars, of which one keeps no neighbour; twelve stars and their classes
+
+BEFORE = [[0, 0], [1, 0], [5, 0], [7, 0], [9, 1]]
+AFTER = [[0, 0], [5, 0], [1.5, 0], [7, 0], [3, 3]]
+MAPS = {"maps": [BEFORE, AFTER], "n_neighbors": 2}
+STARS = [f"star {k}" for k in range(12)]
+TRUTH = {"truth": dict.fromkeys(STARS, "EW") | {"star 10": "RRc", "star 11": "LPV"}}
+
 # 6. Why?: shares of weights 5, 4, 3, 2, 1, and what ten objects say of their true class
 
 SHARES = {"shares": [1, -4, 5, -2, 3]}
@@ -86,6 +100,38 @@ WRONG = [
     ("whose cadence", ["ztf", "crts", "kepler"], "A has pairs minutes apart", LAGS),
     ("whose cadence", ["crts", "ztf", "kepler"], "A has no pair a few minutes apart", OTHERS),
     ("whose cadence", ["ztf", "crts", "kepler"], "B has no pair more than 90 days apart", OTHERS),
+    # 4
+    ("balanced accuracy", 42 / 52, "That is the accuracy", MATRIX),
+    ("balanced accuracy", 0.663, "divides by the columns", MATRIX),
+    ("balanced accuracy", 2.125, "sum of the recalls; divide it by the 3", MATRIX),
+    ("balanced accuracy", 70.833, "in percent", MATRIX),
+    ("balanced accuracy", 0.8, "median of the recalls", MATRIX),
+    ("balanced accuracy", -3, "-3 is no share", MATRIX),
+    ("balanced accuracy", 0.3, "The recalls run from 0.50 (RRd) to 0.8", MATRIX),
+    ("balanced accuracy", [0.8, 0.825, 0.5], "cannot be read", MATRIX),
+    ("rare class", 8 / 14, "precision among these test objects, of which 19% are EA", RARE),
+    ("rare class", 0.8, "That is the recall", RARE),
+    ("rare class", 5.35, "in percent", RARE),
+    ("rare class", 0.9465, "something else; 1 minus it?", RARE),
+    ("rare class", 0.008, "all stars that are EA and called so", RARE),
+    ("rare class", 0.1494, "all stars that are called EA; how many", RARE),
+    ("rare class", 0.3, "Of 10,000 stars 100 are EA, and 80 of these are called so", RARE),
+    ("rare class", 0, "Nothing was called EA", UNSEEN),
+    # 5
+    ("stability", 0.8, "how many neighbours a star keeps, on average; divide it by 2", MAPS),
+    ("stability", 40, "in percent", MAPS),
+    ("stability", 7, "7 is no share", MAPS),
+    ("stability", 0.5, "each star as its own nearest neighbour", MAPS),
+    ("stability", 4 / 15, "divides by all stars near it on either map", MAPS),
+    ("stability", 0.6, "neighbours that a star loses", MAPS),
+    ("stability", 0.1, "The first star keeps 1 of 2 and the last one 1; the mean over all 5", MAPS),
+    ("labels", dict.fromkeys(STARS[:7], "EW"), "7 labels so far; give 8", TRUTH),
+    ("labels", {"star 99": "EW"}, "No star is called 'star 99'", TRUTH),
+    ("labels", {"star 1": "cow"}, "No class is called 'cow'", TRUTH),
+    ("labels", dict.fromkeys(STARS, "RRc"), "1 of 12 are right; 75% are asked for", TRUTH),
+    ("labels", dict.fromkeys(STARS, "RRc"), "star 0 is no RRc. Fold it at twice", TRUTH),
+    ("labels", dict.fromkeys(STARS, "LPV"), "star 0 is no LPV. Look at it again", TRUTH),
+    ("labels", 3, "cannot be read", TRUTH),
     # 6
     ("half the weight", 0.5, "That is a fraction", SHARES),
     ("half the weight", 1, "is that a position", SHARES),
@@ -128,6 +174,13 @@ RIGHT = [
     # 3
     ("image by hand", [[0, 1, 0], [2, 0, 1], [1, 1, 0]], FOUR),
     ("whose cadence", ["CRTS", "ztf", "kepler"], LAGS),
+    # 4
+    ("balanced accuracy", 0.7083, MATRIX),
+    ("rare class", 0.0535, RARE),
+    # 5
+    ("stability", 0.4, MAPS),
+    ("labels", pd.Series("EW", STARS), TRUTH),
+    ("labels", dict.fromkeys(STARS, "EW"), TRUTH),
     # 6
     ("half the weight", 2, SHARES),
     ("half the weight", 1, {"shares": [3, -1, 1]}),
