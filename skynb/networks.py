@@ -5,10 +5,12 @@ arXiv:1612.01474 (ensembles); Yosinski et al. 2014, arXiv:1411.1792 and Li et al
 arXiv:1802.01483 (transfer, drawn towards where it started).
 """
 
+import contextlib
 import importlib
 import logging
 import math
 import os
+import re
 import sys
 
 import numpy as np
@@ -363,14 +365,22 @@ def load_keras():
     """Return keras; what TensorFlow writes on standard error while it loads is not shown."""
     if "keras" in sys.modules:
         return sys.modules["keras"]
-    tracing = logging.getLogger("tensorflow")  # every new network is traced, as it must be
-    tracing.addFilter(lambda record: "retracing" not in record.getMessage())
+    # every new network is traced, as it must be, and some are exported
+    routine = re.compile("retracing|Assets written")
+    logging.getLogger("tensorflow").addFilter(lambda said: not routine.search(said.getMessage()))
+    with hushed():
+        return importlib.import_module("keras")
+
+
+@contextlib.contextmanager
+def hushed():
+    """Show nothing of what TensorFlow's own code writes on standard error meanwhile."""
     sys.stderr.flush()
     shown = os.dup(2)
     try:
         with open(os.devnull, "w") as nowhere:
             os.dup2(nowhere.fileno(), 2)
-        return importlib.import_module("keras")
+        yield
     finally:
         os.dup2(shown, 2)
         os.close(shown)

@@ -455,14 +455,17 @@ def _scorer(trained):
 
     twin = network(size=_SEEN)
     twin.set_weights(trained.get_weights())
-    with tempfile.TemporaryDirectory() as folder:
+    with (
+        networks.hushed(),
+        warnings.catch_warnings(),
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        warnings.simplefilter("ignore")  # that TensorFlow will drop it for a package of its own
         path = Path(folder, "network.tflite")
         twin.export(path, format="litert", verbose=False)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that TensorFlow will drop it for a package of its own
-            interpreter = tf.lite.Interpreter(
-                model_content=path.read_bytes(), num_threads=os.cpu_count()
-            )
+        options = {"model_content": path.read_bytes(), "num_threads": os.cpu_count()}
+        interpreter = tf.lite.Interpreter(**options)
+        interpreter.allocate_tensors()
     first, last = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
     one_at_a_time = threading.Lock()
 

@@ -106,6 +106,8 @@ def test_defaults_run(name, defaults):
     assert set(recorded) == set(run.results)
     assert all((run.artifacts / name).stat().st_size for name in written)
     assert run.peak_memory_mb < workflows.info(name)["cost"]["max_memory_mb"]
+    outputs = [output for cell in workflows.read(run.path).cells for output in cell.outputs]
+    assert [output.text for output in outputs if output.get("name") == "stderr"] == []
 
 
 @pytest.mark.parametrize("name", TUTORIALS)
