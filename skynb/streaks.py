@@ -357,17 +357,18 @@ def ready(backgrounds=(), *, n_stamps=5000, progress=True, **options):
     path = datasets.cache_dir() / "models" / name
     if path.is_file():
         return Streaks.load(path)
-    planes = [each for name in backgrounds for each in _differences(name)]
-    made, truth = simulate.stamps(n_stamps, backgrounds=planes or None, kinds=TAUGHT, seed=1)
+    planes = differences(backgrounds) or None
+    made, truth = simulate.stamps(n_stamps, backgrounds=planes, kinds=TAUGHT, seed=1)
     learner = Streaks(progress=progress, **options).fit(made, truth)
     path.parent.mkdir(parents=True, exist_ok=True)
     learner.save(path)
     return learner
 
 
-def _differences(name):
-    found = alerts.read(datasets.contents(name), history=False, progress=False)
-    return found.triplets[..., 2]
+def differences(names):
+    """Return the difference stamps of ZTF alerts, data sets by name, as a list."""
+    read = (alerts.read(datasets.contents(name), history=False, progress=False) for name in names)
+    return [stamp for found in read for stamp in found.triplets[..., 2]]
 
 
 def table(paths, model, *, progress=True):

@@ -1,6 +1,5 @@
 """Streaks are planted as the truth says, told from what is none, and found where they lie."""
 
-import io
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ from astropy.io import fits
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from skynb import datasets, models, simulate, stamps, streaks
+from skynb import models, simulate, streaks
 
 FEW = ("asteroid", "satellite", "asteroid", "ghost", "plain", "dementor", "masked star", "plain")
 
@@ -260,18 +259,10 @@ def test_rates_with_a_pencil():
 # real backgrounds
 
 
-def differences(name):
-    import fastavro
-
-    members = datasets.contents(name)[0]
-    packets = [next(fastavro.reader(io.BytesIO(d))) for n, d in members.items() if ".avro" in n]
-    return [stamps.decode(packet["cutoutDifference"]["stampData"]) for packet in packets]
-
-
 @pytest.mark.real
 def test_on_real_backgrounds_of_another_night(learner):
     made, truth = simulate.stamps(
-        240, backgrounds=differences("ztf-alerts-2020"), sizes=(63, 131), seed=7
+        240, backgrounds=streaks.differences(["ztf-alerts-2020"]), sizes=(63, 131), seed=7
     )
     assert roc_auc_score(truth["kind"] == "asteroid", learner.score(made)) > 0.9
 
