@@ -40,7 +40,7 @@ async function render({ model, el }) {
     el.dataset.name = model.get("name");
   };
   describe();
-  model.on("change:description", describe);
+  model.on("change:description change:name", describe);
   el.classList.add("skynb-view");
   el.setAttribute("role", "group");
   el.tabIndex = 0;

@@ -46,8 +46,8 @@ class View(anywidget.AnyWidget):
     def __init__(self, *children, **traits):
         self._said = ipywidgets.HTML()
         self.keys_ = {}
-        super().__init__(child=ipywidgets.VBox([*children, self._said]), **traits)
-        self.name = type(self).__name__
+        child = ipywidgets.VBox([*children, self._said])
+        super().__init__(name=type(self).__name__, child=child, **traits)
         self.on_msg(self._receive)
 
     def bind(self, **keys):

@@ -100,11 +100,26 @@ def page(browser):
     context.route("**/*", guard)
     context.set_default_timeout(120_000)
     page = context.new_page()
+    page.complaints = complaints
     page.on("console", lambda m: m.type == "error" and complaints.append(f"console: {m.text}"))
     page.on("pageerror", lambda error: complaints.append(f"error: {error}"))
     yield page
     context.close()
     assert complaints == []
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item):
+    """Keep what the page showed when a test failed, and what it complained of."""
+    report = yield
+    if report.when == "call" and report.failed and "page" in item.funcargs:
+        folder = Path(os.environ.get("SKYNB_SCREENSHOTS", "runs/browser"))
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"failed {item.name}.png"
+        item.funcargs["page"].screenshot(path=path)
+        complaints = "; ".join(item.funcargs["page"].complaints) or "none"
+        report.sections.append(("the page", f"{path}; complaints: {complaints}"))
+    return report
 
 
 @pytest.fixture
