@@ -3,7 +3,6 @@
 import argparse
 import json
 import os
-import shutil
 import sys
 from pathlib import Path
 
@@ -391,6 +390,8 @@ def open_lab(options) -> int:
     folder = Path(options.folder or "skynb-notebooks").expanduser().resolve()
     if not options.folder and home != Path(workflows.__file__).parent and os.access(home, os.W_OK):
         folder = home
+    elif folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"{folder} is a file; name a folder for the copies")
     else:
         _copy(home, folder)
     paths = [str(Path(__file__).with_name("jupyter")), os.environ.get("JUPYTER_CONFIG_PATH")]
@@ -408,8 +409,15 @@ def _copy(home, folder) -> None:
         for source in home.glob(pattern):
             target = folder / source.relative_to(home)
             target.parent.mkdir(parents=True, exist_ok=True)
-            if not target.exists():
-                shutil.copyfile(source, target)
+            if target.exists():
+                continue
+            content = source.read_bytes()
+            if source.suffix == ".ipynb":
+                nb = json.loads(content)
+                for cell in nb["cells"]:  # what its owner's runs have left is not handed on
+                    cell |= {"outputs": [], "execution_count": None} if "outputs" in cell else {}
+                content = (json.dumps(nb, indent=1, ensure_ascii=False) + "\n").encode()
+            target.write_bytes(content)
     print(f"{folder}: copies of the tutorials and notebooks; what you change in them stays")
 
 

@@ -258,6 +258,9 @@ def test_lab_of_an_installed_skynb_opens_copies(started, tmp_path, monkeypatch, 
     for name in ("docs/a.png", "notebooks/atlas.ipynb", "tutorials/index.ipynb", "tutorials/l.py"):
         (home / name).parent.mkdir(parents=True, exist_ok=True)
         (home / name).write_text("ours")
+    run = {"cell_type": "code", "outputs": [{"text": "mine"}], "execution_count": 3}
+    for name in ("notebooks/atlas.ipynb", "tutorials/index.ipynb"):
+        (home / name).write_text(json.dumps({"cells": [run, {"cell_type": "markdown"}]}))
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
     monkeypatch.setattr(workflows, "home", lambda: home)
@@ -268,6 +271,9 @@ def test_lab_of_an_installed_skynb_opens_copies(started, tmp_path, monkeypatch, 
     assert sorted(path.name for path in folder.rglob("*.*")) == sorted(
         path.name for path in home.rglob("*.*")
     )
+    copied = json.loads((folder / "notebooks" / "atlas.ipynb").read_text())["cells"]
+    assert copied[0] == {"cell_type": "code", "outputs": [], "execution_count": None}
+    assert copied[1] == {"cell_type": "markdown"}
     (folder / "notebooks" / "atlas.ipynb").write_text("mine")
     (folder / "docs" / "a.png").unlink()
     assert cli.main(["lab"]) == 0
@@ -280,6 +286,8 @@ def test_lab_makes_copies_where_it_is_told(started, tmp_path):
     assert cli.main(["lab", str(tmp_path / "class")]) == 0
     copied = {path.name for path in (tmp_path / "class").rglob("*.*")}
     assert {"atlas.ipynb", "index.ipynb", "lessons.py", "atlas.png"} <= copied
+    (tmp_path / "a file").write_text("not a folder")
+    assert cli.main(["lab", str(tmp_path / "a file")]) == 2
 
 
 def test_streaks_are_scored(tmp_path, capsys):

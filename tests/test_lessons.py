@@ -218,6 +218,23 @@ def test_no_answer_yet():
     assert "No answer yet" in verdict.message
 
 
+@pytest.mark.parametrize("exercise", lessons.EXERCISES)
+@pytest.mark.parametrize(
+    "answer", [np.nan, float("inf"), 10**400, "much", {}, [], [1, 2], np.ones((2, 2)), object()]
+)
+def test_an_odd_answer_gets_a_sentence(exercise, answer):
+    given = {name: given for name, _, given in RIGHT}[exercise]
+    verdict = lessons.check(exercise, answer, **given)
+    assert not verdict.right
+    assert verdict.message[-1] in ".?"
+    assert "ufunc" not in verdict.message
+
+
+def test_one_number_in_an_array_is_a_number():
+    assert lessons.check("nights", np.array([3]), **VISITS).right
+    assert lessons.check("whose cadence", "crts, ztf, kepler", **LAGS).right
+
+
 def test_unreadable_and_unknown():
     with pytest.raises(KeyError, match="no exercise is called 'x'; there are "):
         lessons.check("x", 1)

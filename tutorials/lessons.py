@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from skynb import dmdt
 
@@ -57,10 +58,15 @@ def check(exercise, answer, **given) -> Verdict:
         raise KeyError(f"no exercise is called {exercise!r}; there are {', '.join(EXERCISES)}")
     if answer is None:
         return Verdict(False, "No answer yet: put yours in the place of None and run the cell.")
+    if isinstance(answer, list | tuple | np.ndarray | pd.Series) and np.size(answer) == 1:
+        answer = np.ravel(answer)[0]
+    if isinstance(answer, float | np.floating) and not np.isfinite(answer):
+        return Verdict(False, f"{answer} is what comes out of a calculation that went wrong.")
     try:
         wrong = EXERCISES[exercise](answer, **given)
-    except (TypeError, ValueError, IndexError, AttributeError) as error:
-        wrong = f"This answer cannot be read ({error}); look again at what is asked for."
+    except (TypeError, ValueError, IndexError, AttributeError, ArithmeticError):
+        kind = type(answer).__name__
+        wrong = f"An answer of this kind ({kind}) cannot be read; look again at what is asked for."
     return Verdict(wrong is None, wrong or "Right.")
 
 
@@ -224,6 +230,7 @@ def _(answer, mjd, mag, grid):
 
 @_exercise("whose cadence")
 def _(answer, images, grid):
+    answer = answer.replace(",", " ").split() if isinstance(answer, str) else answer
     answer = [str(name).strip().lower() for name in answer]
     if sorted(answer) != ["crts", "kepler", "ztf"]:
         return f"{answer} are not three names, each of crts, ztf and kepler once, for A, B and C."
