@@ -312,6 +312,7 @@ def predict_file(options) -> int:
 def score_alerts(options) -> int:
     from skynb import datasets, lightcurves, realbogus
 
+    _check_output(options.out)
     known = options.model in realbogus.VERSIONS
     model = (realbogus.official if known else realbogus.load)(options.model)
     paths = [datasets.contents(p) if p in datasets.FILES else p for p in options.paths]
@@ -327,6 +328,8 @@ def score_alerts(options) -> int:
 def score_streaks(options) -> int:
     from skynb import lightcurves, streaks
 
+    _check_output(options.out)
+    streaks.files_in(options.paths)
     progress = sys.stderr.isatty() and not options.no_progress
     if options.model:
         model = streaks.Streaks.load(options.model)
@@ -338,6 +341,11 @@ def score_streaks(options) -> int:
     n_without = int(table["score"].isna().sum())
     print(f"{options.out}: {len(table)} images, {table['keep'].sum()} kept, {n_without} not read")
     return 0
+
+
+def _check_output(path) -> None:
+    if Path(path).is_dir():
+        raise IsADirectoryError(f"{path} is a folder; name a file to write")
 
 
 def list_data(options) -> int:

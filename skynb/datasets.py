@@ -426,7 +426,7 @@ def _members(data, folder):
     contents, executable = {}, set()
     try:
         with tarfile.open(fileobj=io.BytesIO(data)) as archive:
-            for member in tqdm(archive, desc="unpacking", unit=" files", leave=False):
+            for member in tqdm(archive, desc="unpacking", unit=" files", leave=False, disable=None):
                 inside = PurePosixPath(*PurePosixPath(member.name).parts[1:])
                 if member.isfile() and inside.parent == PurePosixPath(folder):
                     contents[inside.name] = archive.extractfile(member).read()

@@ -243,12 +243,13 @@ class RealBogus(ClassifierMixin, BaseEstimator):
         return self
 
     def __getstate__(self):
-        return {name: each for name, each in super().__getstate__().items() if name != "_scorer"}
+        state = {k: each for k, each in super().__getstate__().items() if k != "_scorer"}
+        return state | {"network_": self.network_.get_weights()} if "network_" in state else state
 
     def __setstate__(self, state):
         super().__setstate__(state)
         if hasattr(self, "network_"):
-            self._scorer = _scorer(self.network_)
+            self._set(self.network_, self.origin_)
 
     def inputs(self, triplets):
         """Return what the network is fed: raw triplets normalized; raises as `score`."""
@@ -280,13 +281,13 @@ class RealBogus(ClassifierMixin, BaseEstimator):
             )
         else:
             x = _checked(triplets)
-            if not np.allclose(stamps.normalize(x[:BATCH], normalized), x[:BATCH], atol=1e-4):
-                raise ValueError(f"triplets that are not normalized {normalized}; give raw ones")
         out = np.empty(len(triplets), np.float32)
         steps = range(0, len(out), BATCH)
         for k in tqdm(steps, desc="scores", disable=not self.progress):
             part = slice(k, k + BATCH)
             fed = self.inputs(triplets[part]) if x is None else x[part]
+            if x is not None and not np.allclose(stamps.normalize(fed, normalized), fed, atol=1e-4):
+                raise ValueError(f"triplets that are not normalized {normalized}; give raw ones")
             out[part] = self._scorer(np.ascontiguousarray(fed[:, :_SEEN, :_SEEN], np.float32))
         if y is None:
             return out
@@ -370,7 +371,7 @@ def table(source, model, *, progress=True):
         raise ValueError("there is no packet to read; give a file, a folder or an archive")
     names = ["candid", *told[:4], "score", "where", "reason"]
     every = [each.astype({"candid": "Int64"}) for each in tables if len(each)]
-    return pd.concat(every, ignore_index=True)[names]
+    return pd.concat(every, ignore_index=True).reindex(columns=names)
 
 
 def threshold(y, score, *, cost_missed=1.0, cost_false=1.0):
@@ -411,6 +412,9 @@ def threshold(y, score, *, cost_missed=1.0, cost_false=1.0):
 def _checked(triplets):
     """Return triplets of the right shape and finite."""
     x = np.asarray(triplets)
+    if x.dtype.kind not in "fiub":
+        raise ValueError(f"expected triplets of numbers, got {x.dtype}")
+    x = x.astype(np.result_type(x.dtype.newbyteorder("="), np.float32), copy=False)
     wanted = (stamps.SIZE, stamps.SIZE, len(stamps.PLANES))
     if x.ndim != 4 or x.shape[1:] != wanted:
         raise ValueError(f"expected triplets of shape (n, 63, 63, 3), got {x.shape}")

@@ -8,6 +8,7 @@ one pass on a CPU serves them all. Where the streak lies, a trailed PSF fitted t
 """
 
 import io
+import sys
 import warnings
 from functools import cache
 from itertools import product
@@ -32,6 +33,9 @@ QUESTIONS = ("rb", "sl", "kd")
 SIZE = 96
 """Pixels a side of what a network sees."""
 
+HUGE = 1e15
+"""A pixel beyond is missing, as one that is not finite."""
+
 SIDES = (63, 256)
 """Smallest and largest side of a stamp [pixel]; the shorter side of one at an edge may be less."""
 
@@ -39,6 +43,9 @@ PLACE = ("x", "y", "angle", "length")
 
 SUFFIXES = (".fits", ".fit", ".fits.gz", ".fit.gz", ".png", ".jpg", ".jpeg", ".tif", ".tiff")
 """Of the images that `table` finds in a folder."""
+
+READY = 1
+"""Of the networks that `ready` keeps; raise it when they would come out otherwise."""
 
 TAUGHT = (
     *("asteroid", "satellite", "asteroid", "ghost", "asteroid", "dementor", "plain"),
@@ -108,8 +115,8 @@ def _checked(name, stamp):
             f"{name} has {stamp.shape[0]} x {stamp.shape[1]} pixels; the longer side must be "
             f"{SIDES[0]} to {SIDES[1]}, so cut it anew"
         )
-    stamp = stamp.astype(np.float32)
-    known = np.isfinite(stamp)
+    known = np.abs(stamp.astype(float)) < HUGE
+    stamp = np.where(known, stamp, np.nan).astype(np.float32)
     if not known.any():
         raise ValueError(f"{name} has no finite pixel; leave it out")
     if np.ptp(stamp[known]) == 0:
@@ -351,14 +358,23 @@ def ready(backgrounds=(), *, n_stamps=5000, progress=True, **options):
         planted; by default on simulated noise.
     **options
         Of `Streaks`.
+
+    Raises
+    ------
+    ValueError
+        If there is no stamp in the backgrounds.
     """
     about = [*(backgrounds or ["simulated"]), n_stamps, *(f"{k}={v}" for k, v in options.items())]
-    name = f"streaks-{__version__}-{'-'.join(map(str, about))}.skynb"
+    name = f"streaks-{__version__}-{READY}-{'-'.join(map(str, about))}.skynb"
     path = datasets.cache_dir() / "models" / name
     if path.is_file():
         return Streaks.load(path)
-    planes = differences(backgrounds) or None
-    made, truth = simulate.stamps(n_stamps, backgrounds=planes, kinds=TAUGHT, seed=1)
+    planes = differences(backgrounds)
+    if backgrounds and not planes:
+        raise ValueError(f"no stamps in {', '.join(backgrounds)}; name ZTF alerts with cutouts")
+    if progress:
+        tqdm.write(f"learning from {n_stamps:,} simulated stamps: minutes, once", file=sys.stderr)
+    made, truth = simulate.stamps(n_stamps, backgrounds=planes or None, kinds=TAUGHT, seed=1)
     learner = Streaks(progress=progress, **options).fit(made, truth)
     path.parent.mkdir(parents=True, exist_ok=True)
     learner.save(path)
@@ -389,9 +405,7 @@ def table(paths, model, *, progress=True):
     FileNotFoundError
         If a path is not there.
     """
-    files = [file for path in paths for file in _files(Path(path).expanduser())]
-    if not files:
-        raise ValueError(f"no image in {', '.join(map(str, paths))}; give FITS or PNG files")
+    files = files_in(paths)
     rows = pd.DataFrame({"path": [str(file) for file in files], "reason": ""})
     tables = []
     with tqdm(total=len(files), desc="images", disable=not progress) as bar:
@@ -400,8 +414,8 @@ def table(paths, model, *, progress=True):
             for row in range(k, min(k + 256, len(files))):
                 try:
                     images[row] = _checked("the image", _read(files[row]))
-                except (ValueError, OSError) as error:
-                    rows.loc[row, "reason"] = str(error)
+                except Exception as error:  # whatever it is, the others are judged
+                    rows.loc[row, "reason"] = str(error) or type(error).__name__
                 bar.update()
             if images:
                 tables.append(model.describe(images.values()).set_axis([*images]))
@@ -411,21 +425,30 @@ def table(paths, model, *, progress=True):
     return found[["path", *names, "reason"]]
 
 
-def _files(path):
-    if path.is_dir():
-        return sorted(each for each in path.rglob("*") if each.name.lower().endswith(SUFFIXES))
-    if not path.is_file():
-        raise FileNotFoundError(f"no image at {path}; check the path")
-    return [path]
+def files_in(paths):
+    """Return the images among paths, those of folders by `SUFFIXES`; raises as `table`."""
+    files = []
+    for path in (Path(path).expanduser() for path in paths):
+        if not path.exists():
+            raise FileNotFoundError(f"no image at {path}; check the path")
+        inside = sorted(each for each in path.rglob("*") if each.name.lower().endswith(SUFFIXES))
+        files += [each for each in inside if each.is_file()] if path.is_dir() else [path]
+    if not files:
+        raise ValueError(f"no image in {', '.join(map(str, paths))}; give FITS or PNG files")
+    return files
 
 
 def _read(path):
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     data = path.read_bytes()
     if data[:6] == b"SIMPLE" or data[:2] == b"\x1f\x8b":
         return decode(data)
-    with Image.open(io.BytesIO(data)) as image:
+    try:
+        image = Image.open(io.BytesIO(data))
+    except UnidentifiedImageError:
+        raise ValueError("neither FITS nor an image that Pillow reads") from None
+    with image:
         return np.asarray(image if image.mode[0] in "IF" else image.convert("L"))
 
 

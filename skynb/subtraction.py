@@ -87,6 +87,8 @@ def matched_difference(reference, science, *, width=11, masked=None, n_clips=2, 
     Pixels far from the fit are left out of it, as are those of ``masked``. A kernel of more pixels
     than are left raises ValueError.
     """
+    if width < 3 or width % 2 != 1:
+        raise ValueError(f"width is {width}; give an odd number of pixels, 3 or more")
     reference, science = checked(reference, science)
     (r_sky, _), (s_sky, s_noise) = map(image_pairs.noise, (reference, science))
     reference, science = np.nan_to_num(reference - r_sky), np.nan_to_num(science - s_sky)
@@ -138,7 +140,7 @@ def zogy(
     (r_sky, r_noise), (s_sky, s_noise) = map(image_pairs.noise, (reference, science))
     r_noise, s_noise = r_noise or 1.0, s_noise or 1.0
     R, N = np.nan_to_num(reference - r_sky), np.nan_to_num(science - s_sky)
-    if not registered:
+    if not registered and R.any() and N.any():
         shift = phase_cross_correlation(
             *(ndimage.gaussian_filter(each, 1) for each in (N, R)),
             upsample_factor=20, normalization=None,

@@ -326,6 +326,8 @@ def test_alerts_are_scored_and_the_broken_have_a_reason(tmp_path, capsys):
     assert table[table["reason"] != ""]["where"].str.endswith("cut.avro").tolist() == [True]
     assert cli.main(["alerts", "score", str(tmp_path / "no"), "-o", str(out)]) == 2
     assert cli.main(["alerts", "score", str(tmp_path), "-o", str(out), "--model", "d7"]) == 2
+    assert cli.main(["alerts", "score", str(tmp_path), "-o", str(tmp_path), *given]) == 2
+    assert "is a folder; name a file" in capsys.readouterr().err
 
 
 @pytest.mark.real

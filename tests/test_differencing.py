@@ -227,6 +227,9 @@ def test_what_is_no_pair_is_refused(finder):
         differencing.split(pairs_of(9), 0.5)
     with pytest.raises(ValueError, match="narrow it"):
         subtraction.matched_difference(blank, blank, width=31)
+    for width in (0, 1, 2, -3, 2.5):
+        with pytest.raises(ValueError, match=f"width is {width}; give an odd number"):
+            subtraction.psf_matched(blank, blank, fwhm=3, width=width)
     noise = np.random.default_rng(0).normal(size=(32, 32))
     for width in (0, -1, np.nan):
         for refused in (

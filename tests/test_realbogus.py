@@ -62,6 +62,13 @@ def test_scores_are_what_keras_predicts(told):
     assert np.allclose(model.score(x), said, atol=1e-6)
     given = stamps.normalize(x, "per_row")
     assert np.array_equal(model.score(given, normalized="per_row"), model.score(x))
+    assert np.array_equal(model.score(x.astype(">f4")), model.score(x))
+    with pytest.raises(ValueError, match="expected triplets of numbers, got object"):
+        model.score(x.astype(object))
+    mixed = np.concatenate([given] * 8)
+    mixed[-1] *= 7
+    with pytest.raises(ValueError, match="not normalized per_row; give raw ones"):
+        model.score(mixed, normalized="per_row")
     given[:, 60:], given[:, :, 60:] = 1, 1
     assert np.allclose(model.network_.predict(given, verbose=0)[:, 0], said, atol=1e-6)
     assert len(model.score(x[:0])) == 0

@@ -176,6 +176,7 @@ def test_all_sizes_dtypes_and_edges_are_accepted(learner):
     odd = [rng.normal(size=shape) for shape in ((63, 63), (63, 43), (144, 144), (256, 256))]
     odd.append(rng.integers(0, 256, (131, 131)).astype(np.uint8))
     odd[0][:, 50:] = np.nan
+    odd[1][5, 5], odd[2][7, 7] = 1e30, 1e300
     assert np.isfinite(learner.score(odd)).all()
     assert learner.score(np.zeros((1, 131, 131)) + odd[4]) == pytest.approx(learner.score(odd[4:]))
 
@@ -195,14 +196,23 @@ def test_a_table_of_files(learner, new, tmp_path):
     Image.fromarray(scaled).save(tmp_path / "night" / "b.png")
     Image.fromarray(scaled[:40, :40]).convert("RGB").save(tmp_path / "night" / "c.png")
     (tmp_path / "d.fits").write_bytes(b"SIMPLE, but broken")
+    (tmp_path / "night" / "folder.fits").mkdir()
+    (tmp_path / "night" / "e.png").write_bytes(b"")
     (tmp_path / "night" / "notes.txt").write_text("not an image")
     found = streaks.table([tmp_path / "night", tmp_path / "d.fits"], learner, progress=False)
-    assert [Path(path).name for path in found["path"]] == ["a.fits.gz", "b.png", "c.png", "d.fits"]
+    assert [Path(path).name for path in found["path"]] == [
+        "a.fits.gz",
+        "b.png",
+        "c.png",
+        "e.png",
+        "d.fits",
+    ]
     assert found["score"][:2].tolist() == pytest.approx(learner.score([first, scaled]).tolist())
     assert found["reason"][:2].tolist() == ["", ""]
     assert "the image has 40 x 40 pixels" in found["reason"][2]
-    assert found["reason"][3].startswith("a stamp that is no FITS image")
-    assert found["keep"].isna().tolist() == [False, False, True, True]
+    assert found["reason"][3] == "neither FITS nor an image that Pillow reads"
+    assert found["reason"][4].startswith("a stamp that is no FITS image")
+    assert found["keep"].isna().tolist() == [False, False, True, True, True]
     broken = streaks.table([tmp_path / "d.fits"], learner, progress=False)
     assert list(broken) == list(found)
     with pytest.raises(FileNotFoundError, match="no image at"):
@@ -221,6 +231,9 @@ def test_ready_networks_are_taught_once(tmp_path, monkeypatch, new):
     again = streaks.ready(**options)
     assert path.stat().st_mtime_ns == before
     np.testing.assert_array_equal(again.score(new[0][:5]), taught.score(new[0][:5]))
+    monkeypatch.setattr(streaks, "differences", lambda names: [])
+    with pytest.raises(ValueError, match="no stamps in here; name ZTF alerts"):
+        streaks.ready(["here"], **options)
 
 
 def test_the_same_seed_the_same_networks(made):
