@@ -795,7 +795,7 @@ def class_places(xy, labels, side=560):
     """
     table = pd.DataFrame(np.asarray(xy), columns=["x", "y"])
     table["label"] = getattr(labels, "array", labels)
-    least = min(5, 0.02 * len(table), table["label"].value_counts().max())
+    least = min(5, 0.025 * len(table), table["label"].value_counts().max())
     spots = {}
     for name, members in table.groupby("label", observed=True)[["x", "y"]]:
         if len(members) < least:
