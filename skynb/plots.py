@@ -458,7 +458,7 @@ def embedding(xy, labels=None, *, axes=("t-SNE 1", "t-SNE 2"), object_id=None, s
         how = {"aggregator": datashader.count_cat("label"), "color_key": colors}
         if len(colors) == 1:  # which datashader would leave blank
             how = {"aggregator": datashader.count(), "cmap": list(colors.values())}
-    margin = 0.05 * np.ptp(xy, axis=0) + 1e-9
+    margin = 32 / side * np.ptp(xy, axis=0) + 1e-9  # room for half of a name
     x_range, y_range = zip(xy.min(axis=0) - margin, xy.max(axis=0) + margin, strict=True)
     how |= {"x_range": x_range, "y_range": y_range, "width": side, "height": side}
     points = hv.Points(table, kdims, list(table.columns[2:]))
@@ -469,7 +469,7 @@ def embedding(xy, labels=None, *, axes=("t-SNE 1", "t-SNE 2"), object_id=None, s
         seen = hv.Points(table, kdims, list(table.columns[2:]))
         picture = picture * seen.opts(alpha=0, size=7, tools=["hover"])
     if labels is not None:
-        picture = picture * _class_names(table, kdims, colors)
+        picture = picture * _class_names(table, kdims, colors, side)
         picture = picture.opts(legend_position="right")
     return picture.opts(frame_width=side, frame_height=side, axiswise=True)
 
@@ -787,18 +787,22 @@ def _blank(text="no period"):
     return words.opts(title=" ", xlabel=" ", ylabel=" ", xticks=0, yticks=0)
 
 
-def class_places(xy, labels):
-    """Return where to write each class on a map: name -> (x, y), moved apart in y.
+def class_places(xy, labels, side=560):
+    """Return where to write each class on a map of so many pixels: name -> (x, y), apart in y.
 
-    That is at the member nearest to the median of all members.
+    That is at the member nearest to the median of all members. A class of less than five members
+    is not named among many objects: its name would hide it.
     """
     table = pd.DataFrame(np.asarray(xy), columns=["x", "y"])
     table["label"] = getattr(labels, "array", labels)
+    least = min(5, 0.025 * len(table), table["label"].value_counts().max())
     spots = {}
     for name, members in table.groupby("label", observed=True)[["x", "y"]]:
+        if len(members) < least:
+            continue
         at = members.to_numpy()
         spots[name] = at[np.argmin(((at - np.median(at, axis=0)) ** 2).sum(axis=1))].tolist()
-    width, height = 0.16 * np.ptp(table["x"]), 0.05 * np.ptp(table["y"])
+    width, height = (n / side * np.ptp(table[axis]) for axis, n in (("x", 90), ("y", 28)))
     places = {}
     for name, (x, y) in sorted(spots.items(), key=lambda spot: spot[1][1]):
         near = [other[1] for other in places.values() if abs(other[0] - x) < width]
@@ -806,9 +810,9 @@ def class_places(xy, labels):
     return places
 
 
-def _class_names(table, kdims, colors):
+def _class_names(table, kdims, colors, side):
     """Return the names of the classes as labels at their `class_places`."""
-    places = class_places(table[["x", "y"]], table["label"])
+    places = class_places(table[["x", "y"]], table["label"], side)
     names = [(*place, name, colors[name]) for name, place in places.items()]
     return hv.Labels(names, kdims, ["label", "color"]).opts(
         text_color="black",

@@ -263,6 +263,14 @@ def test_names_on_a_map_do_not_cover_each_other():
     assert np.diff(y).min() > 0.04 * np.ptp(xy[:, 1])
 
 
+def test_a_name_does_not_hide_the_few_members_of_its_class():
+    xy = np.random.default_rng(0).normal(size=(300, 2))
+    labels = ["EA"] * 4 + ["RRc"] * 5 + ["EW"] * 291
+    assert set(plots.class_places(xy, labels)) == {"RRc", "EW"}
+    assert set(plots.class_places(xy[:12], labels[:12])) == {"EA", "RRc", "EW"}
+    assert len(plots.class_places(xy, range(300))) == 300
+
+
 def test_points_of_a_small_map_can_be_seen():
     (shaded,) = _elements(plots.embedding([[0, 0], [1, 1], [1, 0]]), hv.RGB)
     assert (shaded.dimension_values("A") > 0).sum() >= 3 * 9
