@@ -294,6 +294,7 @@ class _History:
             "corrected",
             "size",
             "fill",
+            "legend",
         )
         self.source = ColumnDataSource({name: [] for name in names})
         self.ring = ColumnDataSource({"mjd": [], "mag": []})
@@ -311,7 +312,7 @@ class _History:
         )
         drawn = self.figure.scatter(
             "mjd", "mag", source=self.source, color="color", marker="marker", size="size",
-            fill_alpha="fill", legend_field="band",
+            fill_alpha="fill", legend_field="legend",
         )  # fmt: skip
         self.figure.scatter(
             "mjd", "mag", source=self.ring, size=15, marker="circle", line_color="black",
@@ -344,21 +345,24 @@ class _History:
                 for band, lim in zip(part["band"], limit, strict=True)
             ],
             "size": np.where(limit, 6, 8), "fill": np.where(limit, 0.0, 0.6),
+            "legend": part["band"].mask(limit, "upper limit"),
         }  # fmt: skip
         now = part[(part["candid"] == alert.name).fillna(False).to_numpy(bool)]
         self.ring.data = {"mjd": now["mjd"], "mag": now["mag"]}
 
     def draw(self, axes):
         part, limit = self.table, (self.table["kind"] == "limit").to_numpy()
+        named = {*part["band"][limit][:1]}  # the legend names upper limits once
         for band, style in band_styles(part["band"]).items():
             here = (part["band"] == band).to_numpy()
             seen, not_seen = part[here & ~limit], part[here & limit]
             options = {"color": style["color"], "ms": 4, "lw": 0.6}
             axes.errorbar(
                 seen["mjd"], seen["mag"], seen["magerr"], fmt=MARKERS[style["marker"]],
-                label=band, **options,
+                label=band if len(seen) else None, **options,
             )  # fmt: skip
-            axes.plot(not_seen["mjd"], not_seen["mag"], "v", mfc="none", **options)
+            label = "upper limit" if band in named else None
+            axes.plot(not_seen["mjd"], not_seen["mag"], "v", mfc="none", label=label, **options)
         axes.plot(self.ring.data["mjd"], self.ring.data["mag"], "o", ms=11, mfc="none", mec="black")
         axes.set(xlabel="MJD [day]", ylabel="difference magnitude")
         axes.ticklabel_format(axis="x", useOffset=False, style="plain")

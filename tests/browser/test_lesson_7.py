@@ -45,10 +45,9 @@ def test_do_this_expect_that(lab, screenshots):
 
     # down the list of tonight, and another stretch of the same pixels
     tour.scroll_into_view_if_needed()
-    tour.focus()
     mags = [lab.python("float(follow['magpsf'].iloc[0])")]
     for k in (1, 2):
-        press("n")
+        tour.press("n")  # focused anew: the notebook may take the focus when it has scrolled
         lab.until("tour.selection.focus", k)
         tour.get_by_role("status").get_by_text(f"{k + 1} of {lab.python('len(follow)')}").wait_for()
         mags.append(lab.python(f"float(follow['magpsf'].iloc[{k}])"))
