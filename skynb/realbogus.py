@@ -286,7 +286,7 @@ class RealBogus(ClassifierMixin, BaseEstimator):
         for k in tqdm(steps, desc="scores", disable=not self.progress):
             part = slice(k, k + BATCH)
             fed = self.inputs(triplets[part]) if x is None else x[part]
-            if x is not None and not np.allclose(stamps.normalize(fed, normalized), fed, atol=1e-4):
+            if x is not None and np.ptp(stamps.normalize(fed, normalized) - fed) > 1e-4:
                 raise ValueError(f"triplets that are not normalized {normalized}; give raw ones")
             out[part] = self._scorer(np.ascontiguousarray(fed[:, :_SEEN, :_SEEN], np.float32))
         if y is None:
