@@ -148,10 +148,10 @@ MARKED = """([figure, name]) => {
 }"""
 
 
-STARTED = """() => {
+RAN = """() => {
     const prompts = [...document.querySelectorAll(".jp-CodeCell .jp-InputPrompt")]
     const texts = prompts.map((prompt) => prompt.textContent).filter((text) => text)
-    return texts.length > 0 && texts.every((text) => /\\[[*\\d]+\\]/.test(text))
+    return texts.length > 0 && texts.every((text) => /\\[\\d+\\]/.test(text))
 }"""  # a cell whose source is folded away has an empty prompt
 
 
@@ -198,8 +198,7 @@ class Lab:
         self._connect(name)
         self.page.get_by_role("menuitem", name="Run", exact=True).click()
         self.page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-        self.page.wait_for_function(STARTED)
-        self.python("0")
+        self.page.wait_for_function(RAN, timeout=300_000)
         failed = self.page.locator(".jp-OutputArea-output[data-mime-type*=error]")
         assert failed.count() == 0, failed.first.inner_text()
 
