@@ -149,6 +149,7 @@ MARKED = """([figure, name]) => {
 
 
 RAN = """() => {
+    if (document.querySelector(".jp-OutputArea-output[data-mime-type*=error]")) return true
     const prompts = [...document.querySelectorAll(".jp-CodeCell .jp-InputPrompt")]
     const texts = prompts.map((prompt) => prompt.textContent).filter((text) => text)
     return texts.length > 0 && texts.every((text) => /\\[\\d+\\]/.test(text))
