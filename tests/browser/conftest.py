@@ -226,6 +226,15 @@ class Lab:
         found.locator(".widget-box, .bk-Figure").first.wait_for()
         return found
 
+    def focus(self, element):
+        """Give an element the focus, anew where the notebook takes it for the active cell."""
+        for _ in range(40):
+            element.focus()
+            self.page.wait_for_timeout(250)
+            if element.evaluate("each => each === document.activeElement"):
+                return
+        raise AssertionError("the focus does not stay")
+
     def spot(self, figure, x, y):
         """Return where in the window a bokeh figure, by its name, has a point: (x, y) in pixels."""
         return self.page.evaluate(SPOT, [figure, x, y])

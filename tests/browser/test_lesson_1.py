@@ -40,7 +40,7 @@ def test_what_the_lesson_says_comes_true(lab, screenshots):
     three.screenshot(path=screenshots / "lesson_1_surveys.png")
 
     # the pointer walks in time, and jumps in phase
-    three.focus()
+    lab.focus(three)
     at = []
     for k in range(4):
         press(".")
@@ -63,7 +63,7 @@ def test_what_the_lesson_says_comes_true(lab, screenshots):
     assert lab.python("bool((np.histogram(everything.curves.phase, 10, (0, 1))[0] == 0).any())")
     every.scroll_into_view_if_needed()
     every.screenshot(path=screenshots / "lesson_1_one_day.png")
-    every.focus()
+    lab.focus(every)
     press("=")
     lab.until("everything.period", own)
     every.get_by_role("status").get_by_text("from the table").wait_for()

@@ -26,7 +26,7 @@ def test_what_the_lesson_says_comes_true(lab, screenshots):
 
     # fine tuning smears, the best period mends, a daily alias is no line
     line, start = rough(), lab.python("folding.period")
-    folding.focus()
+    lab.focus(folding)
     slider = folding.get_by_label("fine tuning")
     for _ in range(20):
         if slider.evaluate("each => each === document.activeElement"):
@@ -51,7 +51,7 @@ def test_what_the_lesson_says_comes_true(lab, screenshots):
 
     # d: two minima; once more: twice the same two; h: one orbit again
     sine = lab.python("orbits.period")
-    orbits.focus()
+    lab.focus(orbits)
     press("d")
     lab.until("orbits.period", 2 * sine)
     orbits.get_by_role("status").get_by_text("fixed here").wait_for()

@@ -29,7 +29,7 @@ def test_what_the_lesson_says_comes_true(lab, screenshots):
     row, column = lab.python("[row, column]")
     mouse.click(*lab.spot("dmdt", column + 1, row))
     first = seen([[row, column + 1]])
-    view.focus()
+    lab.focus(view)
     press("ArrowRight")
     press("Enter")
     assert seen([[11, 0]]) != first
@@ -37,14 +37,14 @@ def test_what_the_lesson_says_comes_true(lab, screenshots):
     # pairs of one night, then of other seasons
     view.get_by_label("dt [d]").fill("0.01")
     view.get_by_label("dm [mag]").fill("0.05")
-    view.get_by_role("button", name="pick cell").focus()
+    lab.focus(view.get_by_role("button", name="pick cell"))
     press("Enter")
     lab.until("explorer.cells", [[11, 1]])
     seen([[11, 1]])
     spans = "np.ptp(explorer.lc['mjd'].to_numpy()[explorer.selection.pairs], axis=1)"
     assert lab.python(f"float({spans}.max())") < 0.5
     view.get_by_label("dt [d]").fill("500")
-    view.get_by_role("button", name="pick cell").focus()
+    lab.focus(view.get_by_role("button", name="pick cell"))
     press("Enter")
     seen([[11, 20]])
     assert lab.python(f"float({spans}.min())") >= 240
@@ -58,13 +58,13 @@ def test_what_the_lesson_says_comes_true(lab, screenshots):
     lab.until("explorer.grid.normalization", "p(dm|dt)")
     lab.until(lambda: max(v for v in lab.marked("dmdt", "cells")["value"] if v == v) <= 1, True)
     lab.until(lit, 0)
-    view.get_by_role("button", name="pick cell").focus()
+    lab.focus(view.get_by_role("button", name="pick cell"))
     press("Enter")
     assert seen([[11, 20]]) == before
     view.screenshot(path=screenshots / "lesson_3_normalised.png")
 
     # the brightest observations are at the rims
-    view.focus()
+    lab.focus(view)
     press("Escape")
     lab.until(lit, 0)
     bright, limit = lab.python("[explorer.lc.mag.min(), float(explorer.lc.mag.quantile(0.05))]")

@@ -40,7 +40,7 @@ def test_mistakes_are_boxed_folded_and_answered(lab, screenshots):
     for name, value in fields.items():
         view.get_by_label(name, exact=True).fill(value)
     view.get_by_label("p(named) to", exact=True).press("Tab")
-    view.get_by_role("button", name="Choose this range", exact=True).focus()
+    lab.focus(view.get_by_role("button", name="Choose this range", exact=True))
     page.keyboard.press("Enter")
     lab.until("list(map(int, chosen.rows))", typed)
 

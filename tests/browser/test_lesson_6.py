@@ -17,7 +17,7 @@ def test_do_this_expect_that(lab, screenshots):
     view.get_by_role("status").get_by_text("Explained: EA, not ").first.wait_for()
     first = lab.python("viewer.selection.focus")
     view.scroll_into_view_if_needed()
-    view.focus()
+    lab.focus(view)
     for k in (1, 2):
         press("n")
         lab.until("viewer.selection.focus", first + k)

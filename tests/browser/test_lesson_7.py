@@ -15,7 +15,7 @@ def test_do_this_expect_that(lab, screenshots):
 
     # from alert to alert: other stamps, another history, other words
     night.scroll_into_view_if_needed()
-    night.focus()
+    lab.focus(night)
     stamp = "float(explorer._frames[0].image.sum())"
     seen = {lab.python(stamp)}
     for k in (1, 2, 3):
@@ -45,9 +45,10 @@ def test_do_this_expect_that(lab, screenshots):
 
     # down the list of tonight, and another stretch of the same pixels
     tour.scroll_into_view_if_needed()
+    lab.focus(tour)
     mags = [lab.python("float(follow['magpsf'].iloc[0])")]
     for k in (1, 2):
-        tour.press("n")  # focused anew: the notebook may take the focus when it has scrolled
+        press("n")
         lab.until("tour.selection.focus", k)
         tour.get_by_role("status").get_by_text(f"{k + 1} of {lab.python('len(follow)')}").wait_for()
         mags.append(lab.python(f"float(follow['magpsf'].iloc[{k}])"))
