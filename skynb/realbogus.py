@@ -459,11 +459,7 @@ def _scorer(trained):
 
     twin = network(size=_SEEN)
     twin.set_weights(trained.get_weights())
-    with (
-        networks.hushed(),
-        warnings.catch_warnings(),
-        tempfile.TemporaryDirectory() as folder,
-    ):
+    with networks.hushed(), warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
         warnings.simplefilter("ignore")  # that TensorFlow will drop it for a package of its own
         path = Path(folder, "network.tflite")
         twin.export(path, format="litert", verbose=False)

@@ -139,10 +139,7 @@ def _divide_by_norms(values, out):
             for j in range(values.shape[1]):
                 total += np.float64(values[k, j, plane]) ** 2
             norm = np.sqrt(total)
-            if norm == 0:
-                norm = 1.0
-            if norm > OVERFLOW:
-                norm = np.inf
+            norm = 1.0 if norm == 0 else np.inf if norm > OVERFLOW else norm
             for j in range(values.shape[1]):
                 out[k, j, plane] = np.float64(values[k, j, plane]) / norm
 
