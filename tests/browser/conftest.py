@@ -200,6 +200,7 @@ class Lab:
         self.page.get_by_role("menuitem", name="Run", exact=True).click()
         self.page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
         self.page.wait_for_function(RAN, timeout=300_000)
+        self.python("0")
         failed = self.page.locator(".jp-OutputArea-output[data-mime-type*=error]")
         assert failed.count() == 0, failed.first.inner_text()
 
