@@ -134,9 +134,15 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     predict.add_argument("--no-progress", action="store_true", help="show no progress bar")
 
-    packets = commands.add_parser("alerts", help="score alert packets")
-    verbs = packets.add_subparsers(metavar="COMMAND", required=True)
-    score = add("score", score_alerts, "tell real sources from bogus ones", verbs)
+    def scoring(name, summary, function, what):
+        verbs = commands.add_parser(name, help=summary)
+        verbs = verbs.add_subparsers(metavar="COMMAND", required=True)
+        score = add("score", function, what, verbs)
+        score.add_argument("--no-progress", action="store_true", help="show no progress bar")
+        return score
+
+    what = "tell real sources from bogus ones"
+    score = scoring("alerts", "score alert packets", score_alerts, what)
     score.add_argument(
         "paths", metavar="PATH", nargs="+",
         help="avro, Parquet with cutouts, tar archives, folders, or names such as ztf-alerts-2023",
@@ -150,11 +156,9 @@ def parser() -> argparse.ArgumentParser:
         "--model", metavar="NAME|PATH", default="d6_m7",
         help="d6_m7 (ZTF's own, the default), d6_m9, or what RealBogus.save wrote",
     )  # fmt: skip
-    score.add_argument("--no-progress", action="store_true", help="show no progress bar")
 
-    images = commands.add_parser("streaks", help="find the streaks of asteroids in images")
-    verbs = images.add_subparsers(metavar="COMMAND", required=True)
-    score = add("score", score_streaks, "tell asteroids' streaks from everything else", verbs)
+    what = "tell asteroids' streaks from everything else"
+    score = scoring("streaks", "find the streaks of asteroids in images", score_streaks, what)
     score.add_argument(
         "paths", metavar="IMAGE", nargs="+",
         help="difference stamps of 63 to 256 pixels a side, FITS or PNG, or folders of them",
@@ -171,7 +175,6 @@ def parser() -> argparse.ArgumentParser:
         help="ZTF alerts, as ztf-alerts-2018, on whose stamps streaks are planted to learn from; "
         "repeat for more (default: simulated noise); learnt once, in minutes, and kept",
     )  # fmt: skip
-    score.add_argument("--no-progress", action="store_true", help="show no progress bar")
 
     data = commands.add_parser("data", help="list, describe, fetch or clear data sets")
     verbs = data.add_subparsers(metavar="COMMAND", required=True)
@@ -187,9 +190,7 @@ def parser() -> argparse.ArgumentParser:
     )
 
     lab = add("lab", open_lab, "open JupyterLab on the tutorials and notebooks")
-    copies = (
-        "for copies of your own (default: this checkout; skynb-notebooks if skynb is installed)"
-    )
+    copies = "for copies of your own (default: none from a checkout, else skynb-notebooks)"
     lab.add_argument("folder", metavar="DIR", nargs="?", help=copies)
     lab.add_argument("--port", metavar="N", type=_count(1), help="default: 8888, or the next free")
     lab.add_argument("--no-browser", action="store_true", help="print the address, open nothing")
@@ -310,7 +311,7 @@ def predict_file(options) -> int:
 
 
 def score_alerts(options) -> int:
-    from skynb import datasets, lightcurves, realbogus
+    from skynb import datasets, realbogus
 
     _check_output(options.out)
     known = options.model in realbogus.VERSIONS
@@ -318,15 +319,13 @@ def score_alerts(options) -> int:
     paths = [datasets.contents(p) if p in datasets.FILES else p for p in options.paths]
     progress = sys.stderr.isatty() and not options.no_progress
     table = realbogus.table(paths, model, progress=progress)
-    with lightcurves.whole(options.out) as part:
-        table.to_parquet(part, index=False)
-    n_without = int(table["score"].isna().sum())
+    n_without = _write_scores(table, options.out)
     print(f"{options.out}: {len(table)} packets, {n_without} without a score")
     return 0
 
 
 def score_streaks(options) -> int:
-    from skynb import lightcurves, streaks
+    from skynb import streaks
 
     _check_output(options.out)
     streaks.files_in(options.paths)
@@ -336,9 +335,7 @@ def score_streaks(options) -> int:
     else:
         model = streaks.ready(options.learn_on, progress=progress)
     table = streaks.table(options.paths, model, progress=progress)
-    with lightcurves.whole(options.out) as part:
-        table.to_parquet(part, index=False)
-    n_without = int(table["score"].isna().sum())
+    n_without = _write_scores(table, options.out)
     print(f"{options.out}: {len(table)} images, {table['keep'].sum()} kept, {n_without} not read")
     return 0
 
@@ -346,6 +343,15 @@ def score_streaks(options) -> int:
 def _check_output(path) -> None:
     if Path(path).is_dir():
         raise IsADirectoryError(f"{path} is a folder; name a file to write")
+
+
+def _write_scores(table, path) -> int:
+    """Write a table of scores, whole or not at all; how many rows have none."""
+    from skynb import lightcurves
+
+    with lightcurves.whole(path) as part:
+        table.to_parquet(part, index=False)
+    return int(table["score"].isna().sum())
 
 
 def list_data(options) -> int:

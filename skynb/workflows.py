@@ -270,7 +270,7 @@ def run(
         _empty(finished)
         _save(nb, finished)
         try:
-            _execute(nb, finished, progress, (source.parent, folder), limits or {}, stop)
+            _execute(nb, finished, progress, source, folder, limits or {}, stop)
         except KeyboardInterrupt:
             _blame(finished, "interrupted", "interrupted")
             raise KeyboardInterrupt(finished.failure) from None
@@ -538,8 +538,8 @@ def _empty(finished) -> None:
         raise OSError(_unwritable(finished.folder, error)) from None
 
 
-def _execute(nb, finished, progress, folders, limits, stop) -> None:
-    """Run the cells, writing what happened into ``finished``; folders: to import from, to be in."""
+def _execute(nb, finished, progress, source, folder, limits, stop) -> None:
+    """Run the cells, writing what happened into ``finished``."""
     import zmq
     from jupyter_client.kernelspec import KernelSpecManager
     from jupyter_client.manager import AsyncKernelManager
@@ -618,12 +618,12 @@ def _execute(nb, finished, progress, folders, limits, stop) -> None:
     fail("the kernel did not start")
     book.notebook_start()
     try:
-        beside = [str(folders[0].resolve()), *filter(None, [os.environ.get("PYTHONPATH")])]
+        beside = [str(source.parent.resolve()), *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = os.environ | {
             ARTIFACTS: str(finished.artifacts.resolve()),
             "PYTHONPATH": os.pathsep.join(beside),
         }
-        client.execute(env=environment, cleanup_kc=True, cwd=str(folders[1] or Path.cwd()))
+        client.execute(env=environment, cleanup_kc=True, cwd=str(folder or Path.cwd()))
         finished.error = None
         if finished.peak_memory_mb > limits.get("max_memory_mb", math.inf):
             current = max(finished.cells, key=lambda cell: cell["peak_memory_mb"])["index"]

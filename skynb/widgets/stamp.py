@@ -238,9 +238,8 @@ class StampExplorer(view.View):
         said = f"Alert {self.candidates.index[at]} of {about['object_id']}{rank}"
         said += f": {about['band']}, MJD {about['mjd']:.5f}"
         if "magpsf" in about:
-            said += (
-                f", {about['magpsf']:.2f} ± {about.get('sigmapsf', np.nan):.2f} mag of difference"
-            )
+            error = about.get("sigmapsf", np.nan)
+            said += f", {about['magpsf']:.2f} ± {error:.2f} mag of difference"
         if self._said_by == "model":
             said += f"; score {self.scores[at]:.3f}"
         known = {name: about[name] for name in SHOWN if name in about and _known(about[name])}

@@ -181,8 +181,8 @@ class Lab:
             shutil.copy(each, self.folder / "tutorials")
         self._run(f"tutorials/{source.name}")
 
-    def answer(self, name, expression):
-        """Put an expression in the place of an exercise's answer, run its cell, and return that."""
+    def answer(self, name, expression, said):
+        """Give an exercise an expression as its answer, see what is said to it; return the cell."""
         cell = self.page.locator(".jp-CodeCell").filter(has_text=f"{name} = ").first
         lines = cell.locator(".cm-line").all_inner_texts()
         mine = [
@@ -192,6 +192,7 @@ class Lab:
         self.page.keyboard.press("Control+a")
         self.page.keyboard.insert_text("\n".join(mine))
         self.page.keyboard.press("Control+Enter")
+        cell.get_by_role("status").get_by_text(said).wait_for()
         return cell
 
     def _run(self, name):
