@@ -186,19 +186,19 @@ class DmDtCNN(ClassifierMixin, BaseEstimator):
         size = min(self.batch_size, max(16, len(rows) // 8), len(rows))
         steps = len(rows) // size
         rate = optimizers.schedules.CosineDecay(self.learning_rate, steps * self.epochs)
-        loss = "sparse_categorical_crossentropy"
-        network.compile(optimizers.Adam(rate), loss, jit_compile=False)
+        network.compile(optimizers.Adam(rate), "sparse_categorical_crossentropy", jit_compile=False)
         told = load_keras().callbacks.CallbackList(list(callbacks), model=network)
         losses, best, kept = [], 0, None
         told.on_train_begin()
         for epoch in tqdm(range(self.epochs), desc="epochs", disable=not self.progress):
+            loss = []
             for batch in rng.permutation(rows)[: steps * size].reshape(steps, size):
                 seen = x[batch, rng.integers(x.shape[1], size=size)]
-                loss = network.train_on_batch(seen, codes[batch], sample_weight=weights[batch])
-            network.reset_metrics()
+                heard = network.train_on_batch(seen, codes[batch], sample_weight=weights[batch])
+                loss.append(heard)
             said = _judge(network, x[held, 0])[np.arange(held.sum()), codes[held]].clip(1e-9)
             judged = -np.average(np.log(said), weights=weights[held]) if validated else np.nan
-            losses.append((float(loss), judged))
+            losses.append((float(np.mean(loss)), judged))
             told.on_epoch_end(epoch, {"loss": losses[-1][0], "val_loss": judged})
             if judged <= losses[best][1]:
                 best, kept = epoch, network.get_weights()

@@ -175,17 +175,17 @@ class RealBogus(ClassifierMixin, BaseEstimator):
         rng, losses, best, kept = np.random.default_rng(self.seed), [], 0, None
         shown = stamps.normalize(x[held], self.normalization)[:, :_SEEN, :_SEEN]
         for epoch in tqdm(range(self.epochs), desc="epochs", disable=not self.progress):
-            order = rng.permutation(rows)
+            order, loss = rng.permutation(rows), []
             for k in range(0, len(order), self.batch_size):
                 batch = np.sort(order[k : k + self.batch_size])
                 fed = stamps.normalize(stamps.augment(x[batch], rng), self.normalization)
                 fed = fed[:, :_SEEN, :_SEEN]
-                loss = trained.train_on_batch(fed, y[batch, None], sample_weight=weights[batch])
-            trained.reset_metrics()
+                heard = trained.train_on_batch(fed, y[batch, None], sample_weight=weights[batch])
+                loss.append(heard)
             judged = np.nan
             if len(held):
                 judged = _cross_entropy(y[held], _judge(trained, shown), weights[held])
-            losses.append((float(loss), judged))
+            losses.append((np.mean(loss), judged))
             if judged <= losses[best][1]:
                 best, kept = epoch, trained.get_weights()
             if len(held) and epoch - best >= self.patience:

@@ -277,7 +277,6 @@ class Streaks(BaseEstimator):
         for _ in range(self.epochs):
             for batch in rng.permutation(len(x))[: steps * size].reshape(steps, size):
                 network.train_on_batch(_turned(x[batch], rng), y[batch])
-            network.reset_metrics()
             bar.update()
 
     def _judge(self, x):

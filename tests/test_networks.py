@@ -150,6 +150,19 @@ def test_training_stops_when_validation_gets_no_better_and_keeps_the_best_weight
     assert len(losses) == best + 3 < 60
 
 
+def test_an_epochs_loss_is_the_mean_of_its_batches(monkeypatch):
+    model, heard = networks.load_keras().Model, []
+    train = model.train_on_batch
+
+    def spy(self, *data, **options):
+        heard.append(train(self, *data, **options))
+        return heard[-1]
+
+    monkeypatch.setattr(model, "train_on_batch", spy)
+    (losses,) = small(epochs=3).fit(*stripes(64)).losses_
+    np.testing.assert_allclose(losses[:, 0], np.reshape(heard, (3, -1)).mean(axis=1))
+
+
 def test_a_rare_class_weighs_more_when_balanced():
     images, y = stripes(100)
     rare = np.flatnonzero(y == "b")[5:]
