@@ -24,6 +24,7 @@ import lsdb
 import numba
 import numpy as np
 import pandas as pd
+import pooch
 import pyarrow as pa
 import pyarrow.parquet as pq
 from nested_pandas import NestedDtype, NestedFrame
@@ -160,7 +161,7 @@ def _run(client, folder, model, name, disturb=False):
 def _warm(model):
     """Compile the kernels and read the model, which a worker does once."""
     lcs = lightcurves.select_band(simulate.lightcurves(n_per_class=1, cadence="ztf"), "r")
-    model = survey._load(model, survey._sha256(model))
+    model = survey._load(model, pooch.file_hash(model))
     return dmdt.images(lcs), EXTRACT(lcs), predict.objects(model, lcs)
 
 

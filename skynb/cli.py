@@ -179,15 +179,12 @@ def parser() -> argparse.ArgumentParser:
     data = commands.add_parser("data", help="list, describe, fetch or clear data sets")
     verbs = data.add_subparsers(metavar="COMMAND", required=True)
     add("list", list_data, "list the data sets", verbs)
-    add("info", show_data, "describe a data set: source, licence, citation", verbs).add_argument(
-        "name", metavar="NAME"
-    )
-    add("fetch", fetch_data, "download a data set into the cache", verbs).add_argument(
-        "name", metavar="NAME"
-    )
-    add("clear", clear_data, "empty the cache, or one data set's part of it", verbs).add_argument(
-        "name", metavar="NAME", nargs="?"
-    )
+    for verb, function, what, number in (
+        ("info", show_data, "describe a data set: source, licence, citation", None),
+        ("fetch", fetch_data, "download a data set into the cache", None),
+        ("clear", clear_data, "empty the cache, or one data set's part of it", "?"),
+    ):
+        add(verb, function, what, verbs).add_argument("name", metavar="NAME", nargs=number)
 
     lab = add("lab", open_lab, "open JupyterLab on the tutorials and notebooks")
     copies = "for copies of your own (default: none from a checkout, else skynb-notebooks)"
@@ -283,9 +280,9 @@ def show_info(options) -> int:
         print(about["question"])
     rows = [(p.name, f"{p.type} = {p.default!r}", p.help) for p in about["parameters"].values()]
     _print_table(rows or [("it has no parameters",)])
-    units = {"max_seconds": "s", "max_memory_mb": "MB"}
     if about["cost"]:
-        print("cost: at most", ", ".join(f"{n:g} {units[key]}" for key, n in about["cost"].items()))
+        cost = (f"{n:g} {workflows.LIMITS[key]}" for key, n in about["cost"].items())
+        print("cost: at most", ", ".join(cost))
     return 0
 
 

@@ -123,7 +123,7 @@ def provenance(name_or_path):
         return {entry.name: {"checksum": checksum, **about}}
     path = _own_file(name_or_path)
     about = {"licence": "not stated", "citation": "a file of one's own", "simulated": False}
-    return {path.name: {"checksum": f"sha256:{_sha256(path)}", **about}}
+    return {path.name: {"checksum": f"sha256:{pooch.file_hash(path)}", **about}}
 
 
 def load(name_or_path, *, n_per_class=0, seed=0):
@@ -308,7 +308,7 @@ def _table(entry):
     recipe = repr((entry.version, entry.time_range, [file.checksum for file in entry.files]))
     stem = f"{entry.name}-{hashlib.sha256(recipe.encode()).hexdigest()[:8]}"
     for path in _tables().glob(f"{stem}-*.parquet"):
-        if _sha256(path).startswith(path.stem.rpartition("-")[2]):
+        if pooch.file_hash(path).startswith(path.stem.rpartition("-")[2]):
             lcs = lightcurves.read(path)
             dropped = [f"{n} {reason}" for reason, n in lcs.attrs["dropped"].items() if n]
             if dropped:
@@ -338,7 +338,7 @@ def _store(lcs, stem):
     try:
         lightcurves.write(lcs, part)
         _sync(part)
-        part.replace(_tables() / f"{stem}-{_sha256(part)[:16]}.parquet")
+        part.replace(_tables() / f"{stem}-{pooch.file_hash(part)[:16]}.parquet")
     finally:
         part.unlink(missing_ok=True)
 
@@ -411,11 +411,6 @@ def _verified(file, path):
     if found != expected:
         raise _Damaged(f"its check sum is {kind}:{found}, not {file.checksum}")
     return contents
-
-
-def _sha256(path):
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _members(data, folder):

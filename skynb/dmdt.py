@@ -363,35 +363,6 @@ def pairs(lc, dm_bin, dt_bin, *, grid=GRID):
     return pd.DataFrame({"i": i, "j": j, "dt": mjd[j] - mjd[i], "dm": mag[j] - mag[i]})
 
 
-def counts_slow(mjd, mag, magerr=None, *, grid=GRID):
-    """Return the counts of one light curve, shape (n_dm, n_dt), by plain NumPy.
-
-    The oracle of the kernels; the grid's normalization is not applied.
-    """
-    from scipy.special import ndtr
-
-    mjd, mag, magerr = as_columns(mjd, mag, magerr, grid)
-    cells = np.zeros(grid.shape, float if grid.spread else np.uint32)
-    for i, dm, row, column in _partners(mjd, mag, grid):
-        inside = (column >= 0) & (column < grid.shape[1])
-        if grid.spread:
-            sigma = np.hypot(magerr[i], magerr[i + 1 :])
-            share = np.diff(ndtr((np.array(grid.dm)[:, None] - dm) / sigma), axis=0)
-            np.add.at(cells.T, column[inside], share.T[inside])
-        else:
-            inside &= (row >= 0) & (row < grid.shape[0])
-            np.add.at(cells, (row[inside], column[inside]), 1)
-    return cells
-
-
-def _partners(mjd, mag, grid):
-    """Yield i, and of all j > i: dm, row and column (-1 or n when off the grid)."""
-    for i in range(len(mjd) - 1):
-        dt, dm = mjd[i + 1 :] - mjd[i], mag[i + 1 :] - mag[i]
-        row = np.searchsorted(grid.dm, dm, side="right") - 1
-        yield i, dm, row, np.searchsorted(grid.dt, dt, side="right") - 1
-
-
 @functools.cache
 def _kernel(spread):
     """Return the compiled kernel."""

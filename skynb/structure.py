@@ -230,14 +230,7 @@ def _histograms(curves, grid, order):
 
 @functools.cache
 def _kernel():
-    """Return the compiled kernel, kept on disk where numba finds a place that it can write."""
-    import numba
-
-    signature = "void(f8[::1], f8[::1], f8[::1], f8[::1], f8[:, ::1], f8[:, ::1])"
-    try:
-        return numba.njit(signature, cache=True)(_count)
-    except (RuntimeError, OSError):  # a read-only installation without a home, a full disk
-        return numba.njit(signature)(_count)
+    return dmdt.compiled(_count, "void(f8[::1], f8[::1], f8[::1], f8[::1], f8[:, ::1], f8[:, ::1])")
 
 
 def _count(mjd, mag, dm_edges, dt_edges, before, after):

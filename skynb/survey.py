@@ -28,6 +28,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pooch
 import pyarrow as pa
 
 from skynb import __version__, classify, lightcurves, predict
@@ -270,7 +271,7 @@ class _Judge(_Step):
             self.path = Path(model).expanduser().resolve()
             if not self.path.is_file():
                 raise FileNotFoundError(f"no model {model}; check the path")
-            self.token, self.model = _sha256(self.path), None
+            self.token, self.model = pooch.file_hash(self.path), None
         else:
             self.token = json.dumps(asdict(model.recipe_), sort_keys=True)
         super().__init__(None, prefix)
@@ -289,13 +290,9 @@ class _Judge(_Step):
 @functools.lru_cache(4)
 def _load(path, sha256):
     """Return the classifier in a file, read once in a process."""
-    if _sha256(path) != sha256:
+    if pooch.file_hash(path) != sha256:
         raise ValueError(f"{path} has changed since the survey began; write the survey anew")
     return classify.load(path)
-
-
-def _sha256(path):
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _name(measure):

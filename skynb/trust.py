@@ -21,6 +21,9 @@ from threadpoolctl import threadpool_limits
 FEW = 2000
 """Objects below which one thread learns faster than several."""
 
+MAX_GROUPS = 8
+"""Of confident errors."""
+
 
 class PredictionSets:
     """Sets of classes that hold the true one with a stated probability: conformal prediction.
@@ -245,9 +248,7 @@ def _shift(a, b):
     return {"ks": float(ks_2samp(a, b, method="asymp").statistic), "shift": float(shift)}
 
 
-def confident_errors(
-    y, probability, classes, *, at_least=0.9, embedding=None, n_groups=None, max_groups=8
-):
+def confident_errors(y, probability, classes, *, at_least=0.9, embedding=None):
     """Return the objects that a learner is sure about and wrong: natural adversarial examples.
 
     They are where a label may be wrong, or where the learner looks at the wrong thing: look at them
@@ -262,10 +263,9 @@ def confident_errors(
     at_least : float
         Least probability of the wrong class.
     embedding : ndarray, shape (n_objects, n_dims), optional
-        Where the objects lie, to group the errors that are alike (Ward's method): the activations
-        of a network, or features made Gaussian.
-    n_groups : int, optional
-        By default that of the clearest groups (silhouette), at most ``max_groups``.
+        Where the objects lie, to group the errors that are alike (Ward's method), into the clearest
+        groups (silhouette), at most `MAX_GROUPS`: the activations of a network, or features made
+        Gaussian.
 
     Returns
     -------
@@ -287,7 +287,7 @@ def confident_errors(
         return table.sort_values("confidence", ascending=False, kind="stable")
     if len(embedding) != len(y):
         raise ValueError(f"expected one place per object, got {len(embedding)} for {len(y)}")
-    table["group"] = _grouped(np.asarray(embedding, dtype=float)[rows], n_groups, max_groups)
+    table["group"] = _grouped(np.asarray(embedding, dtype=float)[rows])
     return table.sort_values(["group", "confidence"], ascending=[True, False], kind="stable")
 
 
@@ -316,22 +316,14 @@ def groups(errors):
     return table.assign(n_objects=errors["group"].value_counts())
 
 
-def _grouped(Z, n_groups, most):
+def _grouped(Z):
     """Return the number of each object's group, 0 the largest."""
-    if len(Z) < 4 and n_groups is None:
+    if len(Z) < 4:
         return np.zeros(len(Z), dtype=int)
-    if n_groups is not None and not 1 <= n_groups <= len(Z):
-        raise ValueError(f"cannot make {n_groups} groups of {len(Z)} objects; ask for fewer")
-    if n_groups is None:
-        counts = range(2, min(most, len(Z) - 1) + 1)
-        found = [AgglomerativeClustering(k).fit_predict(Z) for k in counts]
-        group = max(found, key=lambda each: silhouette_score(Z, each))
-    elif n_groups == 1:
-        group = np.zeros(len(Z), dtype=int)
-    else:
-        group = AgglomerativeClustering(n_groups).fit_predict(Z)
-    order = np.argsort(-np.bincount(group), kind="stable")
-    return np.argsort(order)[group]
+    counts = range(2, min(MAX_GROUPS, len(Z) - 1) + 1)
+    found = [AgglomerativeClustering(k).fit_predict(Z) for k in counts]
+    group = max(found, key=lambda each: silhouette_score(Z, each))
+    return np.argsort(np.argsort(-np.bincount(group), kind="stable"))[group]
 
 
 def _checked(y, probability, classes):

@@ -151,9 +151,6 @@ def test_errors_said_with_confidence_are_found_and_grouped():
     plain = trust.confident_errors(y, said, ["EA", "EW"])
     assert plain.index[0] == "star 42"
     assert len(trust.confident_errors(y, said, ["EA", "EW"], at_least=0.5)) == 9
-    assert set(
-        trust.confident_errors(y, said, ["EA", "EW"], embedding=places, n_groups=1).group
-    ) == {0}
 
 
 def test_a_group_is_named_by_its_commonest_pair():
@@ -217,7 +214,3 @@ def test_bad_input_is_said_in_a_sentence():
         trust.drift(X, X[:4])
     with pytest.raises(ValueError, match="one place per object, got 2 for 30"):
         trust.confident_errors(y, said, CLASSES, embedding=np.zeros((2, 2)))
-    with pytest.raises(ValueError, match="cannot make 99 groups of"):
-        trust.confident_errors(
-            y, said, CLASSES, at_least=0, embedding=np.zeros((30, 2)), n_groups=99
-        )

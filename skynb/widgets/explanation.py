@@ -380,8 +380,7 @@ class ExplanationViewer(ObjectView):
                 edgecolors="#555555", linewidths=0.4, label=names[which], **limits,
             )  # fmt: skip
         axes.set(xlabel=label, ylabel="magnitude")
-        if not axes.yaxis_inverted():
-            axes.invert_yaxis()
+        axes.yaxis.set_inverted(True)
 
     def _draw_image(self, figure, axes):
         super()._draw_image(figure, axes)

@@ -81,7 +81,7 @@ class Explorer(view.View):
         self.lightcurve.layout.min_width = self.dmdt.layout.min_width = "0"
         both = ipywidgets.HBox([self.lightcurve, self.dmdt], layout={"flex_flow": "row wrap"})
         super().__init__(self.map, both, self.labeler)
-        selection.observe(self._enter, "rows")
+        self.follow(selection, rows=self._enter)
         self.lightcurve.observe(self._tell, "description")
         self._tell()
 

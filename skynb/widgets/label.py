@@ -121,9 +121,8 @@ class Labeler(view.View):
         self._learn()
         self.next()
         self._ended = None if len(self.queue.rows) else selection.focus
-        selection.observe(self._leave, "focus")
-        selection.observe(self._tell, "focus")
-        self._following = True
+        self.follow(selection, focus=self._leave)
+        self.follow(selection, focus=self._tell)
         if not len(lcs):
             self.message = "the table is empty; give at least one light curve"
         elif features is None and self._blind:
@@ -131,12 +130,8 @@ class Labeler(view.View):
 
     def close(self):
         """Leave the bus, and the page."""
-        if self._following:
-            self.selection.unobserve(self._tell, "focus")
-            self.selection.unobserve(self._leave, "focus")
-            self._following = False
-            if self.curve is not None:
-                self.curve.close()
+        if self._followed and self.curve is not None:
+            self.curve.close()
         super().close()
 
     @property
@@ -340,7 +335,7 @@ class Labeler(view.View):
 
     # What it says
 
-    _news, _following, _ended = "", False, None
+    _news, _ended = "", None
 
     def _counts(self):
         counts = dict.fromkeys(self.classes, 0)

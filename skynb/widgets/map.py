@@ -287,8 +287,9 @@ class MapExplorer(view.View):
         self.observe(self._alone(self._filter), "shown")
         self.observe(self._alone(self._show_page), "page")
         self.observe(self._alone(self._show_under), "under")
-        self.selection.observe(self._alone(self._follow), "rows")
-        self.selection.observe(self._alone(self._refocus), "focus")
+        self.follow(
+            self.selection, rows=self._alone(self._follow), focus=self._alone(self._refocus)
+        )
         self.bind(
             u=self.selection.undo, r=self.selection.redo, c=self.centre, w=self.show_all,
             n=lambda: self.turn(1), p=lambda: self.turn(-1), Escape=self.selection.clear,
@@ -705,8 +706,6 @@ def _classes(lcs, labels):
     n = len(lcs)
     if labels is None:
         labels = lcs["label"] if "label" in lcs.columns else np.full(n, None)
-    if len(labels) != n:
-        raise ValueError(f"expected {n} labels, one for each object, got {len(labels)}")
     check_rows("labels", labels, lcs)
     codes, names = pd.factorize(pd.Series(np.asarray(labels, dtype=object)))
     names = [str(name) for name in names]
@@ -723,9 +722,6 @@ def _classes(lcs, labels):
 
 def _numeric(lcs, features):
     """Return the columns of numbers that a map can be coloured by, as arrays."""
-    n = len(lcs)
-    if features is not None and len(features) != n:
-        raise ValueError(f"expected {n} rows of features, one for each object, got {len(features)}")
     if features is not None:
         check_rows("features", features, lcs)
     found = {}

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import html
 import threading
-from typing import ClassVar
 
 import ipywidgets
 import numpy as np
@@ -51,7 +50,6 @@ class ObjectView(view.View):
     band = traitlets.Unicode()
     grid = traitlets.Instance(dmdt.Grid)
     cells = traitlets.Tuple()
-    _followed: ClassVar = {}
 
     def __init__(self, lcs, *, selection=None, grid=dmdt.GRID, curves=True, image=True):
         self._shared, selection = selection is not None, bus_of(lcs, selection)
@@ -71,10 +69,8 @@ class ObjectView(view.View):
         self._status = ipywidgets.HTML()
         above, below = self._controls()
         super().__init__(*above, self.picture, *below, self._status, grid=grid)
-        self._followed = {"focus": self._show, "clip": self._show, "periods": self._on_periods}
-        self._followed |= dict.fromkeys(("points", "hovered", "pairs"), self._on_light)
-        for name, method in self._followed.items():
-            selection.observe(method, name)
+        self.follow(selection, focus=self._show, clip=self._show, periods=self._on_periods)
+        self.follow(selection, **dict.fromkeys(("points", "hovered", "pairs"), self._on_light))
         keys = {",": lambda: self.step_pointer(-1), ".": lambda: self.step_pointer(1)}
         keys |= {"s": self.toggle_point, "Escape": self.clear}
         if curves:
@@ -86,13 +82,6 @@ class ObjectView(view.View):
             keys |= {"Enter": self.pick, " ": lambda: self.pick(add=True)}
         self.bind(**keys)
         self._show()
-
-    def close(self):
-        """Leave the bus, and the page."""
-        for name, method in self._followed.items():
-            self.selection.unobserve(method, name)
-        self._followed = {}
-        super().close()
 
     def next(self):
         """Look at the next object, of those chosen if there are several."""
@@ -564,11 +553,11 @@ class ObjectView(view.View):
         points = list(self.selection.points)
         axes.plot(x[points], lc["mag"].iloc[points], "o", mfc="none", mec="black", ms=7)
         axes.set(xlabel=label, ylabel="magnitude")
-        if not axes.yaxis_inverted():
-            axes.invert_yaxis()
+        axes.yaxis.set_inverted(True)
 
     def _draw_image(self, figure, axes):
         from matplotlib.colors import LogNorm
+        from matplotlib.patches import Rectangle
 
         value = self.image.source.data["value"].reshape(self.grid.shape)
         log = self.grid.normalization == "counts" and np.isfinite(value).any()
@@ -583,7 +572,8 @@ class ObjectView(view.View):
             marks = ticks(np.array(edges), text, gap=max(2, len(edges) // 6))
             axis.set_ticks([at for at, _ in marks], [text for _, text in marks])
         for row_, column in self.cells:
-            axes.add_patch(_rectangle(column, row_))
+            lower = column - 0.5, row_ - 0.5
+            axes.add_patch(Rectangle(lower, 1, 1, fill=False, ec="#d81b60", lw=2))
         axes.set(xlabel="dt", ylabel="dm [mag]", title=self.image.figure.title.text)
 
 
@@ -591,12 +581,6 @@ MARKERS = {
     "circle": "o", "square": "s", "triangle": "^", "diamond": "D", "inverted_triangle": "v",
     "star": "*", "hex": "h",
 }  # fmt: skip
-
-
-def _rectangle(column, row_):
-    from matplotlib.patches import Rectangle
-
-    return Rectangle((column - 0.5, row_ - 0.5), 1, 1, fill=False, ec="#d81b60", lw=2)
 
 
 def read_curve(lcs, at):

@@ -18,6 +18,7 @@ from bokeh.models import (
     Range1d,
     TapTool,
 )
+from bokeh.palettes import Viridis256
 from bokeh.plotting import figure
 from bokeh.transform import dodge
 
@@ -28,7 +29,6 @@ N_PAIRS = 2000
 
 _TOOLS = "pan,wheel_zoom,reset,save"
 _INK, _LIT, _POINTED = "#222222", "#d81b60", "#000000"
-_PALETTE = "Viridis256"
 
 
 class Curves:
@@ -233,8 +233,8 @@ class Image:
         self.cursor, self.share, self.pointed = (
             ColumnDataSource({name: [] for name in ("x", "y", "size")}) for _ in range(3)
         )
-        self.log = LogColorMapper(palette=_palette(), low=1, high=2, nan_color="white")
-        self.linear = LinearColorMapper(palette=_palette(), low=0, high=1, nan_color="white")
+        self.log = LogColorMapper(palette=Viridis256[::-1], low=1, high=2, nan_color="white")
+        self.linear = LinearColorMapper(palette=Viridis256[::-1], low=0, high=1, nan_color="white")
         self.x, self.y = Range1d(-0.5, 0.5), Range1d(-0.5, 0.5)
         self.figure = figure(
             name="dmdt",
@@ -415,9 +415,3 @@ def _padded(values, more=0.0):
     low, high = (values.min(), values.max()) if len(values) else (0.0, 1.0)
     margin = more + 0.05 * (high - low) or 0.5
     return float(low - margin), float(high + margin)
-
-
-def _palette():
-    from bokeh import palettes
-
-    return tuple(reversed(getattr(palettes, _PALETTE)))

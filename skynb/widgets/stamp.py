@@ -62,7 +62,6 @@ class StampExplorer(view.View):
 
     order = traitlets.Unicode(ORDERS[0])
     stretch = traitlets.Unicode(stamps.STRETCHES[0])
-    _following = False
 
     def __init__(self, alerts, *, model=None, selection=None):
         if not alerts.n_kept:
@@ -89,16 +88,8 @@ class StampExplorer(view.View):
             o=lambda: self._turn("order", ORDERS),
             t=lambda: self._turn("stretch", stamps.STRETCHES),
         )  # fmt: skip
-        self.selection.observe(self._show, "focus")
-        self._following = True
+        self.follow(self.selection, focus=self._show)
         self._show()
-
-    def close(self):
-        """Leave the bus, and the page."""
-        if self._following:
-            self.selection.unobserve(self._show, "focus")
-        self._following = False
-        super().close()
 
     def next(self):
         """Look at the next alert of the order, of those chosen if there are several."""
@@ -202,13 +193,13 @@ class StampExplorer(view.View):
 
     @traitlets.observe("order")
     def _on_order(self, _):
-        if self._following:
+        if self._followed:
             self.selection.focus = int(self.ordered()[0])
             self._tell()
 
     @traitlets.observe("stretch")
     def _on_stretch(self, _):
-        if self._following:
+        if self._followed:
             self._show()
 
     @view.reported
@@ -320,7 +311,7 @@ class _History:
         tips = [
             ("", "@kind in @band"),
             ("MJD", "@mjd{0.00000}"),
-            ("mag", "@mag{0.000} (@corrected)"),
+            ("mag", "@mag{0.000} (@sign)"),
         ]
         self.figure.add_tools(HoverTool(renderers=[drawn], tooltips=tips))
         self.figure.legend.location = "top_left"
@@ -334,10 +325,11 @@ class _History:
         self.table = part = part[np.isfinite(part["mag"])]
         limit, styles = (part["kind"] == "limit").to_numpy(), band_styles(part["band"])
         error = np.where(limit, np.nan, part["magerr"].to_numpy(float))
+        sign = np.where(part["isdiffpos"].fillna(True), "brighter", "fainter")
         self.source.data = {
             "mjd": part["mjd"], "mag": part["mag"], "low": part["mag"] - error,
             "high": part["mag"] + error, "band": part["band"], "kind": part["kind"],
-            "sign": np.where(part["isdiffpos"].fillna(True), "brighter", "fainter"),
+            "sign": np.where(limit, "upper limit", sign),
             "color": [styles[band]["color"] for band in part["band"]],
             "marker": [
                 "inverted_triangle" if lim else styles[band]["marker"]
@@ -367,7 +359,6 @@ class _History:
         axes.ticklabel_format(axis="x", useOffset=False, style="plain")
         axes.tick_params(labelsize="x-small")
         axes.locator_params(axis="x", nbins=4)
-        if not axes.yaxis_inverted():
-            axes.invert_yaxis()
+        axes.yaxis.set_inverted(True)
         if len(part):
             axes.legend(fontsize="x-small")

@@ -41,7 +41,7 @@ class View(anywidget.AnyWidget):
     hotkeys = traitlets.List(traitlets.Unicode()).tag(sync=True)
     child = traitlets.Instance(ipywidgets.Widget).tag(sync=True, **ipywidgets.widget_serialization)
     message = traitlets.Unicode()
-    _still_size, _shared = (9.6, 3.2), False
+    _still_size, _shared, _followed = (9.6, 3.2), False, ()
 
     def __init__(self, *children, **traits):
         self._said = ipywidgets.HTML()
@@ -54,6 +54,19 @@ class View(anywidget.AnyWidget):
         """Take keys: the name of each, as a browser gives it, and the method that it calls."""
         self.keys_ |= keys
         self.hotkeys = list(self.keys_)
+
+    def follow(self, bus, **handlers):
+        """Call handlers when what they are named after changes in a `Selection`, until `close`."""
+        for name, handler in handlers.items():
+            bus.observe(handler, name)
+            self._followed += ((bus, handler, name),)
+
+    def close(self):
+        """Leave the bus, and the page."""
+        for bus, handler, name in self._followed:
+            bus.unobserve(handler, name)
+        self._followed = ()
+        super().close()
 
     def draw(self, figure):
         """Draw the present state on a matplotlib figure; every explorer has its own way."""

@@ -281,9 +281,9 @@ def test_what_does_not_fit_is_refused(one_band_lcs, xy):
         ValueError, match=r"expected an embedding of shape \(21, 2\).*got \(20, 2\)"
     ):
         MapExplorer(one_band_lcs, xy[1:])
-    with pytest.raises(ValueError, match="expected 21 labels, one for each object, got 1"):
+    with pytest.raises(ValueError, match="labels of 1 objects, but 21 light curves"):
         MapExplorer(one_band_lcs, xy, labels=["EW"])
-    with pytest.raises(ValueError, match=r"expected 21 rows of features.* got 2"):
+    with pytest.raises(ValueError, match="features of 2 objects, but 21 light curves"):
         MapExplorer(one_band_lcs, xy, features=pd.DataFrame({"a": [1, 2]}))
     with pytest.raises(ValueError, match="selection is of another table"):
         MapExplorer(one_band_lcs, xy, selection=Selection([1, 2]))
@@ -329,3 +329,12 @@ def test_a_few_pixels_become_dots_and_many_stay():
     assert np.count_nonzero(dots == 0xFF00FF00) == 11
     full = np.full((200, 200), 0xFF0000FF, np.uint32)
     np.testing.assert_array_equal(map.spread(full), full)
+
+
+def test_a_closed_map_leaves_the_bus(explorer):
+    said = explorer.description
+    explorer.close()
+    explorer.close()
+    explorer.selection.choose_rows([1, 2])
+    explorer.selection.focus = 3
+    assert explorer.description == said

@@ -1,10 +1,12 @@
 """StampExplorer without a browser."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
+from bokeh.models import HoverTool
 
 from skynb import explain, networks, stamps
 from skynb.alerts import Alerts
@@ -131,6 +133,16 @@ def test_explorers_share_a_bus(alerts):
     other.close()
     one.next()
     assert str(CANDIDS[1]) in other.description
+
+
+def test_the_pointer_is_told_what_the_history_holds(alerts):
+    curve = StampExplorer(alerts)._curve
+    (tool,) = curve.figure.select({"type": HoverTool})
+    columns = re.findall(r"@(\w+)", " ".join(text for _, text in tool.tooltips))
+    assert set(columns) == {"kind", "band", "mjd", "mag", "sign"} <= set(curve.source.data)
+    limits = curve.source.data["kind"] == "limit"
+    assert set(curve.source.data["sign"][limits]) == {"upper limit"}
+    assert set(curve.source.data["sign"][~limits]) == {"brighter"}
 
 
 def test_bad_input_is_said(alerts):
