@@ -66,10 +66,12 @@ def flip(model, mjd, mag, shares, *, grid=networks.FINE_GRID, most=0.5):
     most : float
         Largest part of the observations to try.
     """
-    model, _ = explain.unwrap(model)
+    model = _judge(model)
     mjd, mag, shares = (np.asarray(each, dtype=float) for each in (mjd, mag, shares))
     if shares.shape != mjd.shape:
         raise ValueError(f"{len(shares)} shares for {len(mjd)} observations; give one for each")
+    if not np.isfinite(shares).all():
+        raise ValueError("the shares are not finite; explain the image again")
     order = np.argsort(-shares, kind="stable")[: int(most * len(mjd))]
 
     def said(sets):
@@ -100,6 +102,14 @@ def flip(model, mjd, mag, shares, *, grid=networks.FINE_GRID, most=0.5):
     return Flip(np.sort(gone), *names, probability)
 
 
+def _judge(model):
+    """Return what judges images."""
+    model, _ = explain.unwrap(model)
+    if not hasattr(model, "predict_proba"):
+        raise ValueError(f"expected a classifier or a DmDtCNN, got {model!r:.60}")
+    return model
+
+
 def towards(model, image, examples, y, *, label=None, n_nearest=5):
     """Return the least step from an image towards a real one that changes its class, as `Towards`.
 
@@ -120,7 +130,12 @@ def towards(model, image, examples, y, *, label=None, n_nearest=5):
     ValueError
         A class that is not there, or is the image's own; no example that is called so.
     """
-    model, _ = explain.unwrap(model)
+    model = _judge(model)
+    if n_nearest < 1 or len(examples) != len(y):
+        raise ValueError(
+            f"{n_nearest} nearest of {len(examples)} examples with {len(y)} labels; give one or "
+            "more, and a label for each"
+        )
     start = networks.inputs(np.asarray(image)[None]) ** 2
     probability = model.predict_proba(start[..., 0])[0]
     best, second = np.argsort(-probability, kind="stable")[:2]

@@ -188,9 +188,9 @@ def labelled(lcs, classes=(), *, at_least=2):
     kept = wanted.index[wanted >= at_least]
     if len(kept) < 2:
         found = ", ".join(f"{n} {name}" for name, n in counts.items()) or "no label"
+        remedy = "name two of them, or give more" if len(counts) else "give a column label"
         raise ValueError(
-            f"expected two classes or more with {at_least} labelled objects each, found {found}; "
-            "give light curves with a column label"
+            f"expected two classes or more of {at_least} objects each, found {found}; {remedy}"
         )
     if others := [f"{n} {name}" for name, n in counts.items() if name not in kept]:
         asked = f"of other classes than asked for, or of fewer than {at_least} objects"

@@ -40,9 +40,10 @@ COMPLETE = 5.0
 def backgrounds(name):
     """Return the real `image_pairs.Background` of a data set.
 
-    ``eso085-030`` and ``abell2744`` are a pair of frames each, cut into tiles; the three sets of
-    ZTF alert packets hold cutouts, whose middle is masked: there, something may have changed. An
-    unknown name raises ValueError, and so does a set without images of the sky.
+    ``eso085-030`` and ``abell2744`` are a pair of frames each, cut into tiles, where what a single
+    frame shows, as a cosmic ray, is masked; the three sets of ZTF alert packets hold cutouts, whose
+    middle is masked: there, something may have changed. An unknown name raises ValueError, and so
+    does a set without images of the sky.
     """
     if name == "eso085-030":
         return _frames(name, fwhm=2.9, gain=1.0, edge=8)
@@ -59,9 +60,20 @@ def _frames(name, *, fwhm, gain, edge):
     rows, columns = frames[0].shape
     frames = [each[edge : rows - edge, edge : columns - edge] for each in frames]
     bad = ~np.isfinite(frames).all(axis=0) | (np.max(frames, axis=0) >= 6e4)
+    bad |= _unmatched(*frames, gain) | _unmatched(*frames[::-1], gain)
     masked = ndimage.binary_dilation(bad, iterations=3)
     whole = image_pairs.Background(*frames, fwhm=fwhm, gain=gain, group=name, masked=masked)
     return image_pairs.tiles(whole)
+
+
+def _unmatched(image, other, gain):
+    """Return where an image has what the other has nowhere within a pixel: cosmic rays, ringing."""
+    (level, one), (level_, two) = image_pairs.noise(image), image_pairs.noise(other)
+    image, other = np.nan_to_num(image - level), np.nan_to_num(other - level_)
+    low, high = ndimage.minimum_filter(other, 3), ndimage.maximum_filter(other, 3)
+    light = np.maximum(np.maximum(image, high), 0)
+    sigma = np.sqrt(one**2 + two**2 + 2 * light / gain) + 0.05 * light
+    return np.maximum(image - high, low - image) > 5 * sigma
 
 
 def _packets(name):

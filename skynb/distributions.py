@@ -11,9 +11,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-BASIS_POINTS = (0, 668, 1587, 3085, 5000, 6915, 8413, 9332, 10000)
-"""Hundredths of a percent: a normal distribution's -inf, -1.5, -1, ... 1.5, inf sigma."""
-
 LEVELS = ("max", "93.3", "84.1", "69.1", "50", "30.9", "15.9", "6.7", "min")
 """Names of the percentiles, in the order of `percentiles`."""
 
@@ -69,14 +66,11 @@ def percentiles(values, *, n_buckets=N_BUCKETS):
 
 def _compress(table):
     """Return where the sum over buckets reaches each percentile, the largest first."""
-    left, right, counts = table[table[:, 2] > 0].T
-    if not len(counts):
-        return np.full(len(BASIS_POINTS), np.nan)
-    share = np.concatenate([[0], np.cumsum(counts * BASIS_POINTS[-1] / counts.sum())])
-    wanted = np.array(BASIS_POINTS)
-    k = np.searchsorted(share[1:], wanted, side="right").clip(0, len(counts) - 1)
-    along = ((wanted - share[k]) / (share[k + 1] - share[k])).clip(0, 1)
-    return (left[k] + along * (right[k] - left[k]))[::-1]
+    from tensorboard.plugins.distribution.compressor import compress_histogram
+
+    if not table[:, 2].any():
+        return np.full(len(LEVELS), np.nan)
+    return np.array(compress_histogram(table))[::-1, 1]
 
 
 class Distributions:
@@ -123,7 +117,9 @@ class Distributions:
         rows = np.sort(np.random.default_rng(seed).permutation(len(y))[:n_objects])
         self._x, self._y = [each[rows] for each in x], np.asarray(y)[rows]
         self._show, self._folder, self._n_buckets = show, folder, n_buckets
-        self._writer = None
+        self._writer, self._rows = None, []
+        if self._y.dtype.kind in "OUS":
+            raise ValueError(f"a target is {self._y[0]}; give the places of classes, from 0")
 
     def __getattr__(self, name):
         """Keras's other hooks do nothing; a subclass of its own would import it with this file."""
@@ -151,11 +147,10 @@ class Distributions:
                 f"the layers of {model.name!r} have no outputs to look at; "
                 "build a functional or Sequential network, the shape of its inputs given"
             ) from None
-        if len(model.inputs) != len(self._x) or len(model.outputs) != 1:
-            there = f"{len(model.inputs)} inputs and {len(model.outputs)} outputs"
-            raise ValueError(
-                f"a network of {there}, {len(self._x)} inputs are given; give each, for one output"
-            )
+        shapes, given = ([x.shape[1:] for x in each] for each in (model.inputs, self._x))
+        if shapes != given or len(model.outputs) != 1:
+            there = f"inputs {shapes} and {len(model.outputs)} outputs"
+            raise ValueError(f"a network of {there} is given {given}; give each, for one output")
 
     def on_train_begin(self, logs=None):
         """Keep what the network is before it learns."""

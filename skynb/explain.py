@@ -24,10 +24,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from sklearn.base import BaseEstimator
 from sklearn.ensemble import BaseEnsemble
+from sklearn.utils.validation import check_is_fitted, validate_data
 from tqdm.auto import tqdm
 
-from skynb import classify, dmdt, lightcurves, networks
+from skynb import classify, dmdt, lightcurves, networks, realbogus
 
 RECOMMENDED = "integrated"
 """The method for which deletion, insertion and shuffled weights speak: see `METHODS`."""
@@ -80,7 +82,8 @@ class TreeShares:
 
     def of(self, row, label):
         """Return the values of one object for one class, a Series, greatest absolute first."""
-        each = pd.Series(self.values[row, :, self.classes.index(label)], self.features)
+        column = codes(label, np.asarray(self.classes), len(self.classes))
+        each = pd.Series(self.values[row, :, column], self.features)
         return each.sort_values(key=np.abs, ascending=False, kind="stable")
 
 
@@ -108,7 +111,10 @@ def adapt(model, *, layer=None, relu=None):
     """
     keras = networks.load_keras()
     if not (isinstance(model, keras.Model) and getattr(model, "inputs", None)):
-        raise ValueError(f"expected a functional or Sequential keras.Model, got {model!r:.80}")
+        raise ValueError(
+            f"expected a functional or Sequential keras.Model, its input's shape known, got "
+            f"{model!r:.80}"
+        )
     flat = _flat(model, relu)
     if layer is not None:
         return keras.Model(flat.inputs, [_layer(flat, _named(model, layer)).output])
@@ -185,11 +191,12 @@ def attribute(
 
     Parameters
     ----------
-    model : LightCurveClassifier, DmDtCNN or keras.Model
+    model : LightCurveClassifier, DmDtCNN, RealBogus or keras.Model
         Of several networks, the mean of their maps.
     images : array, shape (n_objects, n_dm, n_dt)
-        A classifier takes light curves or `skynb.classify.Measured`; a Keras model what it is fed,
-        with channels last: of one with several inputs a list, and a list of maps is returned.
+        A classifier takes light curves or `skynb.classify.Measured`, a RealBogus triplets; a Keras
+        model what it is fed, with channels last: of one with several inputs a list, and a list of
+        maps is returned.
     target, against : optional
         A class, or one for each object, by name or by place in the output. ``target`` is the
         likeliest by default. Of several outputs a list, with None for one that does not matter.
@@ -221,6 +228,9 @@ def attribute(
         maps = [np.zeros(each.shape[:-1]) for each in x]
         return maps if len(maps) > 1 else maps[0]
     if options.get("baseline") is not None:
+        shape = np.shape(options["baseline"])
+        if isinstance(model, networks.DmDtCNN) and len(shape) != 2:
+            raise ValueError(f"a baseline of shape {shape}; give one image, (n_dm, n_dt)")
         options["baseline"] = feed(model, _batch_of_one(options["baseline"]))[1]
     if target is None:
         target = [each.argmax(axis=-1) for each in probabilities(nets, x)]
@@ -248,6 +258,8 @@ def _check(method, options):
             raise ValueError(f"no option of {method} is called {name!r}; {there}")
         if name in ("n_steps", "n_samples", "size") and value < 1:
             raise ValueError(f"{name} is {value}; give 1 or more")
+        if name == "noise" and not value >= 0:
+            raise ValueError(f"noise is {value}; give 0 or more")
 
 
 def maximize(
@@ -352,16 +364,21 @@ def trees(model, X, *, progress=False):
     ----------
     model : LightCurveClassifier or an estimator of scikit-learn
         Of kind ``forest``, ``extra_trees`` or ``boosted``.
-    X : light curves or `skynb.classify.Measured`; for an estimator, features
+    X : light curves or `skynb.classify.Measured`; for an estimator, the features it was fitted to
         Boosting takes a millisecond an object; a forest of deep trees takes seconds, so ask it
         about a few.
 
     Raises
     ------
     ValueError
-        A learner that is not one set of trees.
+        A learner that is not one set of trees, or knows nothing yet, other features than those it
+        was fitted to, no object.
     """
+    if not len(X):
+        raise ValueError("no object is given; explain one or more")
     if isinstance(model, classify.LightCurveClassifier):
+        if not hasattr(model, "learner_"):
+            raise ValueError("the classifier is not trained; call fit first")
         learner, classes = model.learner_, model.classes_.tolist()
         estimators = getattr(learner, "estimators", ())
         if len(estimators) != 1:
@@ -374,6 +391,8 @@ def trees(model, X, *, progress=False):
         values = learner.matrix(data)
     else:
         estimator, values = model, np.asarray(X, dtype=float)
+        if isinstance(model, BaseEstimator):
+            validate_data(model, X, reset=False, ensure_all_finite=False)
         classes = [str(name) for name in getattr(model, "classes_", ())]
         features = [str(n) for n in getattr(X, "columns", range(values.shape[1]))]
     import shap
@@ -419,7 +438,7 @@ def share(mjd, mag, attribution, *, grid=networks.FINE_GRID, n_rounds=3):
     ------
     ValueError
         An attribution that is not of the grid, a grid whose pairs are spread, times that do not
-        ascend.
+        ascend, rounds below 0.
     """
     mjd, mag, _ = dmdt.as_columns(mjd, mag, None, dataclasses.replace(grid, spread=False))
     shared = _shared(
@@ -450,6 +469,8 @@ def _shared(offsets, mjd, mag, maps, grid, n_rounds):
         )
     if not np.isfinite(maps).all():
         raise ValueError("the attribution is not finite; explain the images again")
+    if n_rounds < 0:
+        raise ValueError(f"n_rounds is {n_rounds}; give 0 or more")
     if grid.spread:
         raise ValueError("a spread pair fills several cells; use a grid with spread=False")
     values, rest = np.zeros(len(mjd)), np.zeros(len(maps))
@@ -518,6 +539,9 @@ def _share(offsets, mjd, mag, dm_edges, dt_edges, maps, n_rounds, values, rest):
 
 def unwrap(model, images=None):
     """Return the networks in a classifier, and the images of what it measures."""
+    if isinstance(model, realbogus.RealBogus):
+        check_is_fitted(model, "network_")
+        return model.network_, None if images is None else model.inputs(images)
     if not isinstance(model, classify.LightCurveClassifier):
         return model, images
     if not hasattr(model, "learner_"):
@@ -550,14 +574,16 @@ def feed(model, images):
     if isinstance(model, networks.DmDtCNN):
         return nets, [model.stack(images)[:, 0]]
     if not getattr(model, "inputs", None):
-        raise ValueError(f"expected a DmDtCNN or a keras.Model, got {model!r:.80}")
+        raise ValueError(
+            f"expected a DmDtCNN or a keras.Model whose input's shape is known, got {model!r:.80}"
+        )
     images = images if isinstance(images, list | tuple) else [images]
     x = [np.asarray(each, np.float32) for each in images]
     wanted = [tuple(each.shape[1:]) for each in model.inputs]
     _only_images(model)
     if [each.shape[1:] for each in x] != wanted:
         got = ", ".join(str(each.shape) for each in x)
-        raise ValueError(f"images of shape {got} for inputs {wanted}; give objects on axis 0")
+        raise ValueError(f"images of shape {got} for inputs {wanted}; objects first, channels last")
     if len({len(each) for each in x}) > 1:
         numbers = " and ".join(str(len(each)) for each in x)
         raise ValueError(f"inputs of {numbers} objects; give the same objects to each")

@@ -78,6 +78,8 @@ def curves(model, images, attributions, target=None, *, n_steps=20):
         raise ValueError(
             f"attributions {attributions.shape} of images {x.shape[:3]}; give one each"
         )
+    if not np.isfinite(attributions).all():
+        raise ValueError("the attribution is not finite; explain the images again")
     fraction = np.linspace(0, 1, n_steps + 1)
     out = np.empty((2, len(x), n_steps + 1))
     for q, (seen, code) in enumerate(zip(x, codes, strict=True)):
@@ -118,6 +120,7 @@ def randomization(model, images, method=explain.RECOMMENDED, target=None, *, see
     cells; ``magnitudes``, that of absolute values.
     """
     nets, x, codes = _asked(model, images, target)
+    model, images = explain.unwrap(model, images)
     options = {"method": method, "seed": seed} | options
     trained, rows = explain.attribute(model, images, codes, **options), []
     names = [layer.name for layer in nets[0].layers if layer.weights][::-1]
@@ -150,7 +153,10 @@ def table(
     """
     if not isinstance(methods, dict):
         methods = {getattr(each, "__name__", str(each)): each for each in methods}
+    if unknown := set(options or {}) - set(methods):
+        raise ValueError(f"options of {min(unknown)!r}, which is none of {', '.join(methods)}")
     nets, x, codes = _asked(model, images, target)
+    model, images = explain.unwrap(model, images)
     other = shuffled(model, seed=seed)
     alone = [_with_networks(model, [net]) for net in nets] if len(nets) > 1 else []
     chance = explain.attribute(model, images, codes, method="random", seed=seed + 1000)
@@ -168,12 +174,13 @@ def table(
         area = curves(model, images, own, codes, n_steps=n_steps).area()
         random = maps(other)
         drawn = callable(method) or method in explain.DRAWN
+        alike = [_alike(own, maps(model, k), x) for k in others if drawn]
         rows[name] = area | {
             "deletion_gain": chance["deletion"] - area["deletion"],
             "insertion_gain": area["insertion"] - chance["insertion"],
             "shuffled": _alike(own, random, x),
             "magnitudes": _alike(np.abs(own), np.abs(random), x),
-            "seeds": np.mean([_alike(own, maps(model, k), x) for k in others]) if drawn else 1.0,
+            "seeds": np.mean(alike or [np.nan]) if drawn else 1.0,
             "networks": _mutual([maps(each) for each in alone], x),
             "seconds": seconds,
         }
@@ -192,6 +199,8 @@ def _asked(model, images, target):
     if target is None:
         return nets, x[0], said.argmax(axis=1)
     codes = explain.codes(target, getattr(model, "classes_", None), said.shape[1])
+    if np.ndim(codes) and len(codes) != len(said):
+        raise ValueError(f"{len(codes)} classes for {len(said)} objects; give one for each")
     return nets, x[0], np.broadcast_to(codes, len(said))
 
 

@@ -217,10 +217,8 @@ class DmDtCNN(ClassifierMixin, BaseEstimator):
         return total / total.sum(axis=1, keepdims=True)
 
     def stack(self, images):
-        x, wanted = _stack(images), self.networks_[0].input_shape[1:]
-        if x.shape[2:] != wanted:
-            cells = f"{x.shape[2]}x{x.shape[3]} cells, the networks know {wanted[0]}x{wanted[1]}"
-            raise ValueError(f"images of {cells}; make them on the grid of the training images")
+        x = _stack(images)
+        _same_shape(x[:, 0], self.networks_[0].input_shape)
         return x
 
     def predict(self, images):
@@ -253,11 +251,13 @@ class DmDtCNN(ClassifierMixin, BaseEstimator):
 def activations(network, images):
     """Return what enters a network's last layer, shape (n_objects, n_units).
 
-    A network that does not end in a dense layer raises ValueError.
+    A network that does not end in a dense layer, or knows images of another shape, raises
+    ValueError.
     """
     _last(network)
-    inner = load_keras().Model(network.inputs[0], network.layers[-1].input)
-    return _judge(inner, inputs(images)).reshape(len(images), -1)
+    inner, x = load_keras().Model(network.inputs[0], network.layers[-1].input), inputs(images)
+    _same_shape(x, network.input_shape)
+    return _judge(inner, x).reshape(len(images), -1)
 
 
 def logits(network, activations):
@@ -269,7 +269,15 @@ def logits(network, activations):
     return np.asarray(activations) @ kernel + bias
 
 
+def _same_shape(x, known):
+    if x.shape[1:] != known[1:]:
+        cells = f"{x.shape[1]}x{x.shape[2]} cells, the networks know {known[1]}x{known[2]}"
+        raise ValueError(f"images of {cells}; make them on the grid of the training images")
+
+
 def _last(network):
+    if not isinstance(network, load_keras().Model):
+        raise ValueError(f"expected a keras.Model, as of learner.networks_, got {network!r:.60}")
     layer = network.layers[-1]
     if not isinstance(layer, load_keras().layers.Dense):
         kind = type(layer).__name__

@@ -13,6 +13,7 @@ import pandas as pd
 import skynb.distributions
 import skynb.dmdt
 import skynb.lightcurves
+import skynb.networks
 import skynb.stamps
 import skynb.taxonomy
 
@@ -143,7 +144,7 @@ def dmdt(image, *, grid=skynb.dmdt.GRID):
     """
     image = np.asarray(image, dtype=float)
     if image.shape != grid.shape:
-        raise ValueError(f"expected an image of shape {grid.shape} for {grid}, got {image.shape}")
+        raise ValueError(f"an image of shape {image.shape} is not of {grid}; give its own grid=")
     n_dm, n_dt = image.shape
     dm, dt = np.array(grid.dm), np.array(grid.dt)
     counts = grid.normalization == "counts"
@@ -181,7 +182,7 @@ def dmdt(image, *, grid=skynb.dmdt.GRID):
     )
 
 
-def attribution(attribution, *, grid=skynb.dmdt.GRID):
+def attribution(attribution, *, grid=skynb.networks.FINE_GRID):
     """Return a map of what the cells of a dm-dt image did for a class: red for, blue against.
 
     A cell that did nothing is blank.
@@ -532,12 +533,12 @@ def distributions(table, *, layers=None):
     pictures = []
     for name in layers:
         for kind in kinds:
-            part = parts.get((name, kind))
-            if part is None:
-                pictures.append(_blank("none"))
-            else:
-                values = part[list(skynb.distributions.LEVELS)].to_numpy()
+            part = parts.get((name, kind), table[:0])
+            values = part[list(skynb.distributions.LEVELS)].to_numpy()
+            if np.isfinite(values).any():
                 pictures.append(percentiles(values, part["epoch"].to_numpy()))
+            else:
+                pictures.append(_blank("not finite" if len(part) else "none"))
             title = f"{name}\n{kind}"
             pictures[-1].opts(title=title, frame_width=178, frame_height=110, ylabel=kind)
             pictures[-1].opts(fontsize={"title": "9pt", "ticks": "7pt"}, xticks=4, yticks=4)

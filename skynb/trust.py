@@ -287,7 +287,10 @@ def confident_errors(y, probability, classes, *, at_least=0.9, embedding=None):
         return table.sort_values("confidence", ascending=False, kind="stable")
     if len(embedding) != len(y):
         raise ValueError(f"expected one place per object, got {len(embedding)} for {len(y)}")
-    table["group"] = _grouped(np.asarray(embedding, dtype=float)[rows])
+    embedding = np.asarray(embedding, dtype=float)
+    if embedding.ndim != 2 or not np.isfinite(embedding).all():
+        raise ValueError(f"embedding {embedding.shape}; give (n_objects, n_dims), finite numbers")
+    table["group"] = _grouped(embedding[rows])
     return table.sort_values(["group", "confidence"], ascending=[True, False], kind="stable")
 
 

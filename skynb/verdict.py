@@ -128,8 +128,8 @@ class Judge:
         ----------
         lc : DataFrame
             Its observations: ``mjd, mag, magerr, band``, as in ``lcs["lightcurve"].iloc[k]``.
-        rows : sequence of int, optional
-            Positions of those to judge; by default all.
+        rows : sequence of int or bool, optional
+            Positions of those to judge, or a mask; by default all.
         method : str
             One of `skynb.explain.METHODS`, where the model is a network.
         explained : str
@@ -140,7 +140,9 @@ class Judge:
         ValueError
             No observation in a band of the model, an unknown method or class.
         """
-        rows = np.arange(len(lc)) if rows is None else np.asarray(rows, int)
+        rows = np.arange(len(lc))[slice(None) if rows is None else np.asarray(rows)]
+        if self.network is not None and method not in explain.METHODS:
+            raise ValueError(f"no method {method!r}; choose one of {', '.join(explain.METHODS)}")
         if not len(rows):
             self.model.recipe_.check(bands=sorted(set(lc["band"])))
             raise ValueError("no observation is left to judge; show more of them")

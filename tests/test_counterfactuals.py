@@ -72,6 +72,14 @@ def test_bad_input_is_said_in_one_sentence():
     image = dmdt.image(mjd, mag, grid=GRID)
     with pytest.raises(ValueError, match="3 shares for 20 observations; give one for each"):
         counterfactuals.flip(Jumpy(), mjd, mag, [1, 2, 3], grid=GRID)
+    with pytest.raises(ValueError, match="the shares are not finite"):
+        counterfactuals.flip(Jumpy(), mjd, mag, np.full(20, np.nan), grid=GRID)
+    with pytest.raises(ValueError, match="expected a classifier or a DmDtCNN, got 'network'"):
+        counterfactuals.flip("network", mjd, mag, np.ones(20), grid=GRID)
+    with pytest.raises(ValueError, match="0 nearest of 1 examples with 1 labels; give one or more"):
+        counterfactuals.towards(Jumpy(), image, image[None], ["jump"], n_nearest=0)
+    with pytest.raises(ValueError, match="5 nearest of 1 examples with 2 labels"):
+        counterfactuals.towards(Jumpy(), image, image[None], ["jump", "calm"])
     with pytest.raises(ValueError, match="already called jump; name another class"):
         counterfactuals.towards(Jumpy(), image, image[None], ["jump"], label="jump")
     with pytest.raises(ValueError, match="no class 'EA'; there are calm, jump"):

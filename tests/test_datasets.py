@@ -293,10 +293,10 @@ def test_only_classes_with_enough_members_are_labelled(one_band_lcs, caplog):
     assert "of fewer than 4 objects: 2 mine" in caplog.text
     assert set(datasets.labelled(lcs, ["EA", "mine", "QSO"])["label"]) == {"EA", "mine"}
     assert set(datasets.labelled(lcs, ["QSO"], at_least=3)["label"]) == {"EA", "EW"}
-    said = "two classes or more with 5 labelled objects each, found 5 EA, 4 EW, 2 mine"
+    said = "two classes or more of 5 objects each, found 5 EA, 4 EW, 2 mine; name two"
     with pytest.raises(ValueError, match=said):
         datasets.labelled(lcs, at_least=5)
-    with pytest.raises(ValueError, match="found no label; give light curves with a column label"):
+    with pytest.raises(ValueError, match="found no label; give a column label"):
         datasets.labelled(lcs.drop(columns="label"))
 
 

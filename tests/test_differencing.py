@@ -289,7 +289,28 @@ def test_the_score_of_zogy_is_the_snr():
     assert np.mean(scores) == pytest.approx(20 / np.sqrt(2), rel=0.1)
 
 
+def test_what_one_frame_alone_shows_is_found_and_no_star_that_moved_a_little():
+    one, other = np.random.default_rng(0).normal(100, 5, (2, 60, 60))
+    for image, x in ((one, 20.0), (other, 20.5)):
+        image += 5000 * image_pairs.psf(3.0, image.shape, x, 30)
+    one[10, 40], other[50, 45] = 300, -200
+    found = differencing._unmatched(one, other, 1.0)
+    assert np.argwhere(found).tolist() == [[10, 40]]
+    back = differencing._unmatched(other, one, 1.0)
+    assert np.argwhere(back).tolist() == [[50, 45]]
+
+
 # real
+
+
+@pytest.mark.real
+def test_what_the_alignment_left_in_one_frame_is_masked():
+    found = {each.group: each for each in differencing.backgrounds("eso085-030")}
+    hit = found["eso085-030 2,6"]
+    sky, _ = image_pairs.noise(hit.reference)
+    assert hit.reference[69, 76] < sky - 1000 < sky < hit.science[69, 76]
+    assert hit.masked[69, 76]
+    assert np.mean([each.masked.mean() for each in found.values()]) < 0.02
 
 
 @pytest.mark.real

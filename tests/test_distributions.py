@@ -4,6 +4,7 @@ import base64
 import gzip
 import re
 
+import holoviews as hv
 import nbformat
 import numpy as np
 import pytest
@@ -67,14 +68,14 @@ def test_equal_to_tensorboard(n_buckets):
 
 
 def test_the_compressor_knows_these_levels():
-    assert compressor.NORMAL_HISTOGRAM_BPS == distributions.BASIS_POINTS
+    points = compressor.NORMAL_HISTOGRAM_BPS
     named = [float(name) for name in distributions.LEVELS[1:-1]]
-    assert named == pytest.approx([b / 100 for b in distributions.BASIS_POINTS[-2:0:-1]], abs=0.06)
+    assert named == pytest.approx([b / 100 for b in points[-2:0:-1]], abs=0.06)
 
 
 def test_many_buckets_come_near_the_exact_percentiles():
     values = np.random.default_rng(2).normal(size=10_000)
-    exact = np.quantile(values, np.array(distributions.BASIS_POINTS[::-1]) / 10_000)
+    exact = np.quantile(values, np.array(compressor.NORMAL_HISTOGRAM_BPS[::-1]) / 10_000)
     ours = distributions.percentiles(values, n_buckets=5000)
     np.testing.assert_allclose(ours, exact, atol=np.ptp(values) / 5000)
 
@@ -164,7 +165,7 @@ def test_a_network_of_two_inputs(problem):
     model.fit(fed, y, epochs=1, verbose=0, callbacks=[seen])
     table = seen.table.set_index(["layer", "kind", "epoch"])
     assert table.loc[("head", "weights", 1), "n_values"] == 16
-    with pytest.raises(ValueError, match="2 inputs and 1 outputs, 1 inputs are given; give each"):
+    with pytest.raises(ValueError, match=r"and 1 outputs is given .*; give each"):
         distributions.Distributions(x, y).set_model(model)
     with pytest.raises(ValueError, match="one target per object, got 3, 80 and 80"):
         distributions.Distributions([x, x[:3]], y)
@@ -181,6 +182,10 @@ def test_a_network_that_diverged_is_seen(problem):
     table = seen.table.set_index(["layer", "kind"])
     assert table.loc[("hidden", "weights"), "n_bad"] == 1
     assert np.isfinite(table.loc[("hidden", "weights"), "max"])
+    model.set_weights([each * np.nan for each in weights])
+    seen.on_train_begin()
+    assert seen.table[list(distributions.LEVELS)].isna().all(axis=None)
+    hv.render(plots.distributions(seen.table))
 
 
 def test_training_is_not_changed(problem):
@@ -232,6 +237,9 @@ def test_bad_input_is_said_in_a_sentence(problem):
         distributions.Distributions(x, y[:3])
     with pytest.raises(ValueError, match="n_objects is 0; watch 1 or more"):
         distributions.Distributions(x, y, n_objects=0)
+    with pytest.raises(ValueError, match="a target is EW; give the places of classes"):
+        distributions.Distributions(x, np.full(len(y), "EW"))
+    assert distributions.Distributions(x, y).table.empty
 
     class Own(keras.Model):
         def __init__(self):

@@ -8,8 +8,9 @@ import pytest
 from scipy import ndimage
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
+from sklearn.tree import DecisionTreeClassifier
 
-from skynb import classify, dmdt, explain, lightcurves, networks, simulate
+from skynb import classify, dmdt, explain, lightcurves, networks, realbogus, simulate
 
 keras = networks.load_keras()
 layers = keras.layers
@@ -399,7 +400,28 @@ def test_trees_of_a_light_curve_classifier(one_band_lcs):
     np.testing.assert_allclose(found.values.sum(axis=1) + found.base, score, atol=1e-6)
 
 
+def test_features_in_another_order_are_refused():
+    X = pd.DataFrame(np.random.default_rng(0).normal(size=(40, 3)), columns=["a", "b", "c"])
+    forest = RandomForestClassifier(5, random_state=0).fit(X, X["a"] > 0)
+    assert explain.trees(forest, X[:2]).features == ["a", "b", "c"]
+    with pytest.raises(ValueError, match="same order as they were in fit"):
+        explain.trees(forest, X[["c", "b", "a"]])
+
+
 # models of other shapes
+
+
+def test_a_real_bogus_model_is_explained_on_raw_triplets():
+    triplets = np.random.default_rng(0).normal(size=(4, 63, 63, 3)) + 10
+    model = realbogus.RealBogus(epochs=1, validation=0, batch_size=4)
+    model.fit(triplets, [0, 1, 0, 1])
+    found = explain.attribute(model, triplets[:2], method="gradient_input")
+    x = model.inputs(triplets[:2])
+    expected = explain.attribute(model.network_, x, method="gradient_input")
+    np.testing.assert_array_equal(found, expected)
+    assert found.shape == (2, 63, 63)
+    with pytest.raises(ValueError, match="not fitted yet"):
+        explain.filters(realbogus.RealBogus())
 
 
 def test_a_sequential_model_and_one_that_ends_in_a_softmax_layer_are_adapted():
@@ -504,6 +526,7 @@ def test_bad_input_is_said_in_one_sentence(images):
     both = keras.Model([pair, vector], layers.Dense(3)(both))
     dead = keras.Sequential([keras.Input((14, 16, 1)), layers.Flatten(), layers.Dense(2)])
     dead.set_weights([0 * each for each in dead.get_weights()])
+    tree = DecisionTreeClassifier().fit(np.eye(3), ["a", "b", "a"])
     cnn = classify.LightCurveClassifier("dmdt_cnn")
     cnn.learner_ = classify._learner("dmdt_cnn", "", None, 0)
     cnn.learner_.learner = model
@@ -573,7 +596,9 @@ def test_bad_input_is_said_in_one_sentence(images):
             model, np.ones((1, 22, 24))
         ),
         "images of shape .5, 9, 16, 1. for inputs": lambda: explain.attribute(net, x[:, :9]),
-        "expected a DmDtCNN or a keras.Model, got": lambda: explain.attribute("net", x),
+        "expected a DmDtCNN or a keras.Model whose input's shape is known, got": lambda: (
+            explain.attribute("net", x)
+        ),
         "expected a functional or Sequential": lambda: explain.adapt("net"),
         "1 for 2 outputs; give a list": lambda: explain._weights(1, [x, x], None, 1),
         "kind 'forest' has no network; see explain.trees": lambda: explain.attribute(forest, x),
@@ -584,6 +609,26 @@ def test_bad_input_is_said_in_one_sentence(images):
             [0, 1], [2, 3], np.ones((2, 1)), grid=spread
         ),
         "mjd does not ascend": lambda: explain.share([1, 0], [2, 3], np.ones((14, 16)), grid=GRID),
+        "images of shape .5, 14, 16. for inputs .*; objects first": lambda: explain.attribute(
+            net, x[..., 0]
+        ),
+        "a baseline of shape .5, 14, 16.; give one image": lambda: explain.attribute(
+            model, np.ones((5, 14, 16)), baseline=np.ones((5, 14, 16))
+        ),
+        "noise is -1; give 0 or more": lambda: explain.attribute(
+            net, x, method="smoothgrad", noise=-1
+        ),
+        "n_rounds is -1; give 0 or more": lambda: explain.share(
+            [0, 1], [2, 3], np.ones((14, 16)), grid=GRID, n_rounds=-1
+        ),
+        "X has 2 features, but DecisionTree.* is expecting 3": lambda: explain.trees(
+            tree, np.ones((4, 2))
+        ),
+        "no object is given; explain one or more": lambda: explain.trees(tree, np.ones((0, 3))),
+        "the classifier is not trained; call": lambda: explain.trees(
+            classify.LightCurveClassifier("forest"), [0]
+        ),
+        "no class 'ZZ'; there are a, b": lambda: explain.trees(tree, np.ones((1, 3))).of(0, "ZZ"),
         "is no set of trees": lambda: explain.trees(
             LogisticRegression().fit([[0.0], [1]], [0, 1]), [[1.0]]
         ),

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from skynb import dmdt, explain, faithfulness, networks
+from skynb import classify, dmdt, explain, faithfulness, networks
 
 keras = networks.load_keras()
 GRID = dmdt.Grid(dm=np.linspace(-2, 2, 17), dt=np.geomspace(0.01, 3000, 17))
@@ -129,6 +129,23 @@ def test_the_table_tells_true_maps_from_chance(model):
     assert pd.isna(one.loc["integrated", "networks"])
 
 
+def test_a_light_curve_classifier_is_judged_as_its_networks(one_band_lcs):
+    few = one_band_lcs.iloc[:6]
+    options = {"n_networks": 1, "epochs": 1, "n_copies": 0}
+    whole = classify.LightCurveClassifier("dmdt_cnn", options=options).fit(few, ["a", "b"] * 3)
+    learner, images = explain.unwrap(whole, few)
+    for judge in (faithfulness.table, faithfulness.randomization):
+        options = {"methods": ["integrated"]} if judge is faithfulness.table else {}
+        ours, theirs = judge(whole, few, **options), judge(learner, images, **options)
+        seconds = {"columns": "seconds", "errors": "ignore"}
+        pd.testing.assert_frame_equal(ours.drop(**seconds), theirs.drop(**seconds))
+
+
+def test_one_seed_says_nothing_of_seeds(model):
+    found = faithfulness.table(model, stripes(3)[0], ["random"], n_steps=2, n_seeds=1)
+    assert np.isnan(found.loc["random", "seeds"])
+
+
 # messages
 
 
@@ -140,6 +157,12 @@ def test_bad_input_is_said_in_one_sentence(model):
         faithfulness.table(model, images, target="d")
     with pytest.raises(ValueError, match="no object is given; judge one or more"):
         faithfulness.table(model, images[:0])
+    with pytest.raises(ValueError, match="the attribution is not finite"):
+        faithfulness.curves(model, images, np.full((3, 16, 16), np.nan))
+    with pytest.raises(ValueError, match="options of 'smooth', which is none of smoothgrad"):
+        faithfulness.table(model, images, ["smoothgrad"], options={"smooth": {}})
+    with pytest.raises(ValueError, match="2 classes for 3 objects; give one for each"):
+        faithfulness.curves(model, images, np.ones((3, 16, 16)), ["a", "b"])
     first = keras.Input((16, 16, 1))
     flat = keras.layers.Flatten()(first)
     two = keras.Model(first, [keras.layers.Dense(2)(flat), keras.layers.Dense(2)(flat)])

@@ -48,6 +48,15 @@ def test_the_published_network_has_39527_parameters():
     assert network.layers[-1].input.shape == (None, 1920)
 
 
+def test_activations_of_another_grid_or_of_no_network_are_refused(learner):
+    images, _ = stripes(2)
+    assert networks.activations(learner.networks_[0], images).shape[0] == 2
+    with pytest.raises(ValueError, match="images of 8x16 cells, the networks know 16x16"):
+        networks.activations(learner.networks_[0], images[:, :8])
+    with pytest.raises(ValueError, match=r"expected a keras.Model, as of learner.networks_, got"):
+        networks.activations(learner, images)
+
+
 def test_the_deep_network_has_32_64_and_128_filters():
     network = networks.build("deep", (*networks.FINE_GRID.shape, 1), 7)
     filters = [layer.filters for layer in network.layers if hasattr(layer, "filters")]

@@ -214,3 +214,6 @@ def test_bad_input_is_said_in_a_sentence():
         trust.drift(X, X[:4])
     with pytest.raises(ValueError, match="one place per object, got 2 for 30"):
         trust.confident_errors(y, said, CLASSES, embedding=np.zeros((2, 2)))
+    for wrong in (np.zeros(30), np.full((30, 2), np.nan)):
+        with pytest.raises(ValueError, match=r"give \(n_objects, n_dims\), finite numbers"):
+            trust.confident_errors(y, said, CLASSES, embedding=wrong)

@@ -186,6 +186,12 @@ def test_bad_input(cnn, known, new, boosted):
         ExplanationViewer(new, cnn, calibration=known.iloc[:1])
     with pytest.raises(ValueError, match="selection is of another table"):
         ExplanationViewer(new, cnn, selection=Selection(["x"]))
+    judge, lc = verdict.Judge(cnn), new["lightcurve"].iloc[0]
+    with pytest.raises(ValueError, match="no method 'lime'; choose one of integrated"):
+        judge.explain(lc, method="lime")
+    kept = np.arange(len(lc)) % 2 == 0
+    masked, listed = (judge.explain(lc, rows) for rows in (kept, np.flatnonzero(kept)))
+    pd.testing.assert_series_equal(masked.probability, listed.probability)
     viewer = ExplanationViewer(new, cnn)
     viewer._went.value = "nobody"
     assert "no object 'nobody' among 6; ids are like" in viewer.message
