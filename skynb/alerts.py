@@ -67,7 +67,7 @@ class Alerts:
         distnr, magnr, sigmagnr, ra, dec, rb, drb``, and ``flux, fluxerr`` [nJy] where there is a
         flux. ``mag`` is apparent where ``corrected``, and ``magpsf`` elsewhere.
     skipped : DataFrame
-        ``where`` and ``reason`` of what was set aside.
+        ``where`` and ``reason`` of what was set aside, and its ``candid`` where it has one.
     n_read, n_repeated : int
         ``n_read = n_kept + n_repeated + n_skipped``.
     """
@@ -475,17 +475,19 @@ class _Collector:
 
     def add(self, where, record):
         opened = self.pool.submit(packets.read, record, self.size, self.seen)
-        self.pending.append((where, opened))
+        candid = record.get("candid") if isinstance(record, dict) else None
+        candid = candid if isinstance(candid, int) and abs(candid) < 2**63 else pd.NA
+        self.pending.append((where, candid, opened))
         self.n_read += 1
         if len(self.pending) >= BATCH:
             self._drain()
 
     def _drain(self):
-        for where, opened in self.pending:
+        for where, candid, opened in self.pending:
             error = opened.exception()
             packet = None if error else opened.result()
             if error:
-                self.skipped.append((where, packets.reason(error)))
+                self.skipped.append((where, packets.reason(error), candid))
             elif packet is None or packet.candid in self.seen:
                 self.n_repeated += 1
             else:
@@ -505,12 +507,14 @@ class _Collector:
         self.bar.set_postfix(self.counts, refresh=False)
         if n_skipped:
             said = "set aside %d of %d packets; the first, %s: %s"
-            logger.warning(said, n_skipped, self.n_read, *self.skipped[0])
+            logger.warning(said, n_skipped, self.n_read, *self.skipped[0][:2])
         found = Alerts(
             candidates=packets.candidate_table(self.rows),
             triplets=np.stack(self.triplets) if n_kept else np.zeros(shape, np.float32),
             history=packets.history_table(self.history),
-            skipped=pd.DataFrame(self.skipped, columns=["where", "reason"], dtype="str"),
+            skipped=pd.DataFrame(self.skipped, columns=["where", "reason", "candid"]).astype(
+                {"where": "str", "reason": "str", "candid": "Int64"}
+            ),
             n_read=self.n_read,
             n_repeated=self.n_repeated,
         )

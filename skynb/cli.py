@@ -93,12 +93,8 @@ def parser() -> argparse.ArgumentParser:
     sweep.add_argument("file", metavar="FILE.yml")
     sweep.add_argument("--out", metavar="DIR", help="where everything goes (default: runs/FILE)")
     where = sweep.add_mutually_exclusive_group()
-    where.add_argument(
-        "--workers",
-        metavar="N",
-        type=_count(1),
-        help="processes on this machine (default: its cores)",
-    )
+    about = "processes on this machine (default: its cores)"
+    where.add_argument("--workers", metavar="N", type=_count(1), help=about)
     where.add_argument(
         "--scheduler", metavar="ADDRESS", help="a Dask scheduler, as tcp://HOST:8786"
     )
@@ -310,7 +306,7 @@ def predict_file(options) -> int:
 def score_alerts(options) -> int:
     from skynb import datasets, realbogus
 
-    _check_output(options.out)
+    _check_output(options.out, options.paths)
     known = options.model in realbogus.VERSIONS
     model = (realbogus.official if known else realbogus.load)(options.model)
     paths = [datasets.contents(p) if p in datasets.FILES else p for p in options.paths]
@@ -324,7 +320,7 @@ def score_alerts(options) -> int:
 def score_streaks(options) -> int:
     from skynb import streaks
 
-    _check_output(options.out)
+    _check_output(options.out, options.paths)
     streaks.files_in(options.paths)
     progress = sys.stderr.isatty() and not options.no_progress
     if options.model:
@@ -337,9 +333,13 @@ def score_streaks(options) -> int:
     return 0
 
 
-def _check_output(path) -> None:
-    if Path(path).is_dir():
+def _check_output(path, sources) -> None:
+    out = Path(path).resolve()
+    if out.is_dir():
         raise IsADirectoryError(f"{path} is a folder; name a file to write")
+    read = {out, *out.parents} & {Path(source).resolve() for source in sources}
+    if out.exists() and read:
+        raise FileExistsError(f"{path} is among what is read; choose another name to write to")
 
 
 def _write_scores(table, path) -> int:

@@ -117,10 +117,13 @@ class Log:
         """Read what was added since, by whomever."""
         try:
             with self.path.open("rb") as file:
-                if os.fstat(file.fileno()).st_size < self._end:
+                file.seek(self._end - len(self._seen))
+                data = file.read()
+                if not data.startswith(self._seen):  # another file is there now
                     self._forget()
-                file.seek(self._end)
-                whole, newline, tail = file.read().rpartition(b"\n")
+                    file.seek(0)
+                    data = file.read()
+                whole, newline, tail = data[len(self._seen) :].rpartition(b"\n")
         except FileNotFoundError:
             self._forget()
             return
@@ -135,6 +138,7 @@ class Log:
                 " choose another path"
             )
         self._end += len(whole + newline)
+        self._seen = (self._seen + whole + newline)[-500:]
         for line in lines:
             self._n_lines += 1
             if entry := _parsed(line):
@@ -217,7 +221,7 @@ class Log:
 
     def _forget(self):
         self._entries, self._damaged, self._tail = [], {}, ""
-        self._end = self._n_lines = 0
+        self._end, self._n_lines, self._seen = 0, 0, b""
 
 
 @contextmanager

@@ -121,9 +121,10 @@ def junit(plan, finished) -> Path:
         case = ElementTree.SubElement(suite, "testcase", classname=plan.name, name=job.name)
         case.set("time", str(one.seconds if one else 0))
         if one is None or one.status in ("blocked", "interrupted"):
-            ElementTree.SubElement(case, "skipped", message=one.error["message"] if one else "")
+            why = _xml(one.error["message"]) if one else ""
+            ElementTree.SubElement(case, "skipped", message=why)
         elif one.status != "done":
-            bad = ElementTree.SubElement(case, "failure", message=line(job, one))
+            bad = ElementTree.SubElement(case, "failure", message=_xml(line(job, one)))
             bad.text = _xml(_traceback(one))
     return workflows.write(plan.out / "junit.xml", ElementTree.tostring(suite, encoding="unicode"))
 

@@ -76,6 +76,8 @@ class Job:
             before = workflows.load(self.folder)
         except (OSError, ValueError, TypeError):
             return "new", "no finished run"
+        if before.status == "failed":
+            return "failed", before.error["message"]
         changed = [part for part in self.key if before.key.get(part) != self.key[part]]
         if changed == ["versions"]:
             now = _versions()

@@ -364,14 +364,23 @@ def table(source, model, *, progress=True):
     """
     tables, told = [], ["object_id", "mjd", "band", "drb", "where"]
     for part in alerts.stream(source, history=False, progress=progress):
-        scores = model.score(part.triplets)
-        kept = part.candidates.reindex(columns=told).assign(score=scores, reason="").reset_index()
-        tables += [kept.astype({"candid": "Int64"}), part.skipped.assign(candid=pd.NA)]
+        scores = raw_scores(model, part.triplets)
+        reasons = np.where(np.isnan(scores), "its triplet is already normalized", "")
+        kept = part.candidates.reindex(columns=told).assign(score=scores, reason=reasons)
+        tables += [kept.reset_index(), part.skipped]
     if not tables:
         raise ValueError("there is no packet to read; give a file, a folder or an archive")
     names = ["candid", *told[:4], "score", "where", "reason"]
     every = [each.astype({"candid": "Int64"}) for each in tables if len(each)]
     return pd.concat(every, ignore_index=True).reindex(columns=names)
+
+
+def raw_scores(model, triplets):
+    """Return the score of each triplet, shape (n,), NaN where it is normalized already."""
+    triplets = _checked(triplets)
+    raw, scores = ~_normalized(triplets).astype(bool), np.full(len(triplets), np.nan)
+    scores[raw] = model.score(triplets[raw])
+    return scores
 
 
 def threshold(y, score, *, cost_missed=1.0, cost_false=1.0):
@@ -388,14 +397,17 @@ def threshold(y, score, *, cost_missed=1.0, cost_false=1.0):
     Raises
     ------
     ValueError
-        Arrays of different lengths, one class only, or a cost that is not positive.
+        Arrays of different lengths, not finite, one class only, or a cost that is not positive.
 
     Examples
     --------
     >>> threshold([0, 0, 1, 1], [0.1, 0.3, 0.2, 0.9], cost_missed=10)
     0.15
     """
-    y, score = np.asarray(y) > 0.5, np.asarray(score, float)
+    y, score = np.asarray(y, float), np.asarray(score, float)
+    if not (np.isfinite(y).all() and np.isfinite(score).all()):
+        raise ValueError("some labels or scores are not finite; drop these rows")
+    y = y > 0.5
     if y.shape != score.shape or len(np.unique(y)) < 2:
         raise ValueError(
             f"expected a label and a score of each, of both classes, got {y.size} and {score.size}"
@@ -429,16 +441,24 @@ def _raw(triplets, normalization):
         known = ", ".join(stamps.NORMALIZATIONS)
         raise ValueError(f"no normalization {normalization!r}; choose from {known}")
     x = _checked(triplets)
-    small = np.abs(x).reshape(len(x), -1).max(axis=1, initial=0) <= 1.001
+    if how := "".join(np.unique(_normalized(x))[-1:]):
+        raise ValueError(
+            f"triplets that are already normalized {how}; the model normalizes raw ones "
+            f"{normalization} itself"
+        )
+    return x
+
+
+def _normalized(x):
+    """Return how each triplet is normalized already, "" if it is raw, shape (n,)."""
+    found = np.full(len(x), "", object)
+    small = np.flatnonzero(np.abs(x).reshape(len(x), -1).max(axis=1, initial=0) <= 1.001)
+    small = small[x[small].any(axis=(1, 2, 3))]
     for how in stamps.NORMALIZATIONS:
         again = stamps.normalize(x[small], how)
         same = np.isclose(again, x[small], rtol=1e-3, atol=1e-6).all(axis=(1, 2, 3))
-        if (same & x[small].any(axis=(1, 2, 3))).any():
-            raise ValueError(
-                f"triplets that are already normalized {how}; the model normalizes raw ones "
-                f"{normalization} itself"
-            )
-    return x
+        found[small[same]] = how
+    return found
 
 
 def _cross_entropy(y, said, weights):

@@ -247,6 +247,9 @@ class Streaks(BaseEstimator):
         if "kind" not in truth or len(truth) != len(stamps):
             lack = f"{len(truth)} rows" if "kind" in truth else "no column 'kind'"
             raise ValueError(f"the truth of {len(stamps)} stamps has {lack}; give one row for each")
+        if len(unknown := np.setdiff1d(truth["kind"].astype(str), simulate.STAMPS)):
+            known = ", ".join(simulate.STAMPS)
+            raise ValueError(f"no kind of stamp is called {unknown[0]!r}; there are {known}")
         kept = truth["kind"].to_numpy() == "asteroid"
         if kept.all() or not kept.any():
             raise ValueError(

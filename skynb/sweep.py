@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import secrets
 import signal
@@ -102,15 +103,27 @@ def run(
         for (do, state, why), count in Counter(told).items():
             tell(f"{do} {count} {state}{': ' if why else ''}{why}")
         again = " without --rerun" if rerun else " without --only-failed" if only_failed else ""
-        try:
-            if todo:
-                with _client(workers, scheduler, len(todo)) as client:
+        with contextlib.ExitStack() as stack:
+            client = todo and stack.enter_context(_client(workers, scheduler, len(todo)))
+            try:
+                if todo:
                     tell(f"dashboard: {client.dashboard_link}")
                     _carry_out(plan, todo, finished, client, tell, again)
-        finally:
-            overview.index(plan, finished)
-            overview.junit(plan, finished)
+            finally:
+                _keep_failures(finished.values())
+                overview.index(plan, finished)
+                overview.junit(plan, finished)
     return finished
+
+
+def _keep_failures(runs) -> None:
+    """Write down what failed before its notebook ran, or with its worker, as a failure."""
+    for one in runs:
+        path = one.folder / "results.json"
+        if one.status == "failed" and not path.exists():
+            with contextlib.suppress(OSError):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                workflows.write(path, json.dumps(one.to_dict(), indent=1) + "\n")
 
 
 @contextlib.contextmanager
@@ -123,6 +136,7 @@ def _client(workers, scheduler, n_jobs):
 
         def setup(self, worker):
             signal.signal(signal.SIGINT, signal.SIG_IGN)
+            logging.getLogger("tornado").setLevel(logging.CRITICAL)  # of kernels that are ended
 
     if scheduler:
         try:
@@ -228,7 +242,8 @@ def _one(job, folder, sweep, needed) -> workflows.Run | None:
     lost = [path for path in job.takes if not path.exists()]
     if lost:
         left = ", ".join(sorted(p.name for p in lost[0].parent.glob("*"))) or "nothing"
-        return _not_run(job, "failed", f"there is no {lost[0]}; the step it needs wrote {left}")
+        reason = f"there is no {lost[0]}; the step it needs wrote {left}; mend it, or delete its "
+        return _not_run(job, "failed", f"{reason}results.json if the file was lost")
     if not house().items() <= job.key.items():
         host = socket.gethostname()
         reason = f"the worker on {host} has another skynb or other versions; install the same"

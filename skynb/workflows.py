@@ -421,6 +421,13 @@ def _parameters(nb, name) -> dict[str, Parameter]:
                 f"parameter {key} of {name} is derived ({ast.unparse(node.value)});"
                 " give it a literal default and derive in a later cell"
             ) from None
+        try:
+            json.dumps(default, allow_nan=False)
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"parameter {key} of {name} is {ast.unparse(node.value)}, which JSON cannot hold;"
+                " use numbers, text, lists or dicts"
+            ) from None
         hint = "any" if default is None else type(default).__name__
         if isinstance(node, ast.AnnAssign):
             hint = ast.unparse(node.annotation)

@@ -328,6 +328,12 @@ def test_alerts_are_scored_and_the_broken_have_a_reason(tmp_path, capsys):
     assert cli.main(["alerts", "score", str(tmp_path), "-o", str(out), "--model", "d7"]) == 2
     assert cli.main(["alerts", "score", str(tmp_path), "-o", str(tmp_path), *given]) == 2
     assert "is a folder; name a file" in capsys.readouterr().err
+    packet = str(next(tmp_path.glob("*.avro")))
+    before = Path(packet).read_bytes()
+    for source, wrong in ((packet, packet), (str(tmp_path), packet), (str(tmp_path), str(out))):
+        assert cli.main(["alerts", "score", source, "-o", wrong, *given]) == 2
+        assert "is among what is read; choose another name" in capsys.readouterr().err
+    assert Path(packet).read_bytes() == before
 
 
 @pytest.mark.real

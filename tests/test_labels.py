@@ -64,6 +64,17 @@ def test_a_spreadsheet_may_have_written_it_anew(log):
     assert labels.Log(log.path).labels().to_dict() == {"a, b": "EA", 12: "EW", 13: "LPV"}
 
 
+def test_a_file_that_was_replaced_is_read_anew(log, tmp_path):
+    log.append("a", "EW", who="me")
+    other = labels.Log(tmp_path / "other.csv")
+    for name in "xyz":
+        other.append(name, "EA", who="you")
+    log.path.write_bytes(other.path.read_bytes())
+    log.refresh()
+    assert log.labels().to_dict() == dict.fromkeys("xyz", "EA")
+    assert log.damaged == {}
+
+
 def test_a_line_cut_anywhere_costs_that_line_only(log):
     log.append("α 1", "EW", who="me")
     log.append("α 2", 'EA "old"', who="you", model="forest, seed=0")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sklearn.exceptions import NotFittedError
 
-from skynb import datasets, models, planted, realbogus, stamps
+from skynb import alerts, datasets, models, planted, realbogus, simulate, stamps
 
 KINDS = ("new star", "bad column")
 NIGHTS = ("ztf-alerts-2020", "ztf-alerts-2023", "ztf-alerts")
@@ -216,6 +216,17 @@ def test_a_file_that_is_no_model_is_said(told, tmp_path):
             realbogus.load(path)
     with pytest.raises(FileNotFoundError, match="no model"):
         realbogus.load(tmp_path / "none")
+
+
+def test_a_packet_normalized_already_is_set_aside_alone(monkeypatch):
+    made = alerts.read(simulate.alerts(n=5), progress=False)
+    made.triplets[2] = stamps.normalize(made.triplets[2:3], "per_row")[0]
+    monkeypatch.setattr(alerts, "stream", lambda *_, **__: [made])
+    model = realbogus.RealBogus()._set(realbogus.network().get_weights(), "own")
+    found = realbogus.table(["night"], model, progress=False)
+    assert found["score"].notna().tolist() == [True, True, False, True, True]
+    assert found["reason"][2] == "its triplet is already normalized"
+    assert found["candid"].tolist() == made.candidates.index.tolist()
 
 
 # the threshold

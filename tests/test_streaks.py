@@ -308,6 +308,8 @@ def test_bad_input_is_said_in_a_sentence(learner, made, tmp_path):
         fit(made[0], made[1][:9])
     with pytest.raises(ValueError, match="the truth of 400 stamps has no column 'kind'"):
         fit(made[0], made[1].drop(columns="kind"))
+    with pytest.raises(ValueError, match="no kind of stamp is called 'ufo'; there are asteroid"):
+        fit([noise], pd.DataFrame({"kind": ["ufo"]}))
     with pytest.raises(ValueError, match="0 of 1 stamps are asteroids; some must be and some not"):
         fit([noise], pd.DataFrame({"kind": ["plain"]}))
     (tmp_path / "no model").write_text("none")

@@ -365,7 +365,7 @@ def test_artifacts_pass_from_step_to_step(home):
     finished = sweep.run(plan(STEPS.replace("n.txt", "missing.txt")), workers=2)
     each = [one for name, one in finished.items() if name.startswith("each/")]
     assert [one.status for one in each] == ["failed", "failed"]
-    assert each[0].error["message"].endswith("the step it needs wrote n.txt")
+    assert "the step it needs wrote n.txt; mend it" in each[0].error["message"]
     assert finished["total/sum"].status == "blocked"
     assert finished["total/sum"].error["message"].startswith("it needs each/n=2-")
     assert finished["last/a"].error["message"] == "it needs total/sum, which is not done"
@@ -591,3 +591,34 @@ def test_a_kill_at_any_moment_loses_nothing(home):
         if killed != "runner":
             assert runner.returncode == 0, err
     assert len(marks) == n_runs
+
+
+@pytest.mark.slow
+def test_what_failed_is_repeated_once_it_is_mended(home):
+    write("m.ipynb", "n: int = 1", "assert n < 2, 'red \\x1b[31m \\x00'")
+    assert sweep.run(plan("notebook: m.ipynb\ngrid: {n: [1, 2]}"), workers=1)
+    suite = ElementTree.parse("runs/s/junit.xml").getroot()
+    assert suite.get("failures") == "1"
+    write("m.ipynb", "n: int = 1", "assert n < 3")
+    chosen = sweep.choose(plans.read("s.yml"), only_failed=True)
+    assert [do for do, *_ in chosen.values()] == ["skip", "run"]
+
+
+@pytest.mark.slow
+def test_a_run_that_could_not_begin_counts_as_failed(home):
+    text = STEPS.replace('"${each}"', '"${first/n.txt}"')
+    finished = sweep.run(plan(text.replace("n.txt", "missing.txt")), workers=1)
+    lost = [name for name, one in finished.items() if "there is no" in str(one.error)]
+    assert lost
+    chosen = sweep.choose(plans.read("s.yml"), only_failed=True)
+    assert {name for name in lost if chosen[name][0] == "run"} == set(lost)
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_is_not_there_changes_nothing(home):
+    made = plan("notebook: a.ipynb")
+    sweep.run(made, workers=1)
+    before = Path("runs/s/index.html").read_text()
+    with pytest.raises(OSError, match="no Dask scheduler answers"):
+        sweep.run(made, rerun=True, scheduler="tcp://127.0.0.1:1")
+    assert Path("runs/s/index.html").read_text() == before

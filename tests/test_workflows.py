@@ -301,6 +301,14 @@ def test_a_wrong_type_is_refused(home):
     assert not Path("runs").exists()
 
 
+@pytest.mark.parametrize("default", ["{1, 2}", "1e400", "b'x'", "2j", "[{3}]"])
+def test_a_default_that_json_cannot_hold_is_refused(home, default):
+    cell = nbformat.v4.new_code_cell(f"f = {default}", metadata={"tags": ["parameters"]})
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), "odd.ipynb")
+    with pytest.raises(ValueError, match=r"parameter f of odd is .*, which JSON cannot hold; use"):
+        workflows.info("odd.ipynb")
+
+
 def test_a_derived_parameter_is_refused(home):
     path = write(home / "a.ipynb", parameters_cell("a = 1\nb = 2 * a"))
     with pytest.raises(ValueError, match=r"parameter b of a is derived \(2 \* a\)"):

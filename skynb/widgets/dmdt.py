@@ -94,18 +94,18 @@ class DmDtExplorer(ObjectView):
         self._dt, self._dm = (
             labelled(ipywidgets.FloatText, text, 130, step=None) for text in ("dt [d]", "dm [mag]")
         )
-        go = ipywidgets.Button(description="pick cell", layout={"width": "90px"})
-        go.tooltip = "pick the cell that holds this dt and dm"
-        pick = self._guard(lambda: self.pick_at(self._dt.value, self._dm.value))
-        go.on_click(pick)
+        about = "pick the cell that holds this dt and dm"
+        go = self.button("pick cell", about, self._pick_typed, width="90px")
         for field in (self._dt, self._dm):  # a value may arrive after the click on the button
-            field.observe(pick, "value")
-        clear = ipywidgets.Button(description="clear", layout={"width": "70px"})
-        clear.tooltip = "pick no cell and choose no observation (Escape)"
-        clear.on_click(self._guard(self.clear))
+            field.observe(lambda _: go.click(), "value")
+        about = "pick no cell and choose no observation (Escape)"
+        clear = self.button("clear", about, self.clear, width="70px")
         above = [self._navigation(), self._period_bar()] if self.curves else []
         menus = in_row(self._grid, self._norm, self._band)
         return [*above, menus], [in_row(self._dt, self._dm, go, clear)]
+
+    def _pick_typed(self):
+        self.pick_at(self._dt.value, self._dm.value)
 
     def _show_object(self):
         plain = self.grid.with_normalization("counts")

@@ -181,11 +181,11 @@ class ExplanationViewer(ObjectView):
         self._examples = view.Picture(figures)
         self._bars, self._flags, self._near = (ipywidgets.HTML() for _ in range(3))
         self._buttons = [
-            ipywidgets.Button(layout={"width": "auto"}) for _ in range(verdict.N_NEAREST)
+            self.button(
+                "", f"look at this training example (key {k + 1})", lambda k=k: self.look(k)
+            )
+            for k in range(verdict.N_NEAREST)
         ]
-        for k, button in enumerate(self._buttons):
-            button.tooltip = f"look at this training example (key {k + 1})"
-            button.on_click(self._guard(lambda k=k: self.look(k)))
         self._examples.layout.display = "none" if self.judge.training is None else ""
         below = [
             in_row(self._bars, self._flags),
@@ -237,15 +237,9 @@ class ExplanationViewer(ObjectView):
         )  # fmt: skip
         shown.hbar("feature", 0.7, "value", source=self._shap, color="color")
         shown.text(
-            0,
-            "feature",
-            "text",
-            source=self._shap,
-            text_baseline="middle",
-            text_align="align",
-            x_offset="offset",
-            text_font_size="12px",
-        )
+            0, "feature", "text", source=self._shap, text_baseline="middle", text_align="align",
+            x_offset="offset", text_font_size="12px",
+        )  # fmt: skip
         return shown
 
     def _show_image(self):

@@ -199,13 +199,15 @@ class Labeler(view.View):
         key_of = {name: key for key, name in self._names.items()}
         texts = {name: f"{key_of.get(name, '')} {name}".strip() for name in self.classes}
         self._buttons = {
-            name: self._button(text, f"label {name}", lambda name=name: self.label(name))
+            name: self.button(
+                text, f"label {name}", lambda name=name: self.label(name), min_width="80px"
+            )
             for name, text in texts.items()
         }
         others = [
-            self._button("s skip", "no label: skip (s or Space)", self.skip),
-            self._button("u undo", "take the last decision back (u or Backspace)", self.undo),
-            self._button("n proposed", "go to the object that the queue proposes (n)", self.next),
+            self.button("s skip", "no label: skip (s or Space)", self.skip),
+            self.button("u undo", "take the last decision back (u or Backspace)", self.undo),
+            self.button("n proposed", "go to the object that the queue proposes (n)", self.next),
         ]
         self._head, self._why, self._bar, self._noted = (ipywidgets.HTML() for _ in range(4))
         kinds = {about: name for name, about in STRATEGIES.items() if name == "random"}
@@ -235,14 +237,6 @@ class Labeler(view.View):
             ipywidgets.HBox([self._menu, self._who, self._guess, self._hunted], **row),
             self._noted,
         ]
-
-    def _button(self, text, about, action):
-        button = ipywidgets.Button(
-            description=text, tooltip=about, layout={"width": "auto", "min_width": "80px"}
-        )
-        guarded = view.reported(lambda self: action())
-        button.on_click(lambda _: guarded(self))
-        return button
 
     def _typed(self, name):
         guarded = view.reported(lambda self, value: setattr(self, name, value))

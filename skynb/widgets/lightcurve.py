@@ -72,7 +72,9 @@ class LightCurveExplorer(ObjectView):
     def __init__(self, lcs, *, selection=None, grid=dmdt.GRID, image=True):
         super().__init__(lcs, selection=selection, grid=grid, image=image)
         self.bind(**{str(k + 1): lambda k=k: self.take_candidate(k) for k in range(N_BUTTONS)})
-        traitlets.link((self.selection, "clip"), (self, "clip"))
+        self.clip = self.selection.clip
+        self.follow(self.selection, clip=lambda change: setattr(self, "clip", change["new"]))
+        self.observe(lambda change: setattr(self.selection, "clip", change["new"]), "clip")
 
     @property
     def periods(self):
@@ -90,7 +92,9 @@ class LightCurveExplorer(ObjectView):
     def load_periods(self, path):
         """Fix the periods that `save_periods` wrote; ValueError if an id is not there."""
         kind = self.lcs.index.dtype if pd.api.types.is_integer_dtype(self.lcs.index) else str
-        table = pd.read_csv(Path(path).expanduser(), dtype={"object_id": kind})
+        table = pd.read_csv(
+            Path(path).expanduser(), dtype={"object_id": kind}, keep_default_na=False
+        )
         rows = map(self.selection.position, table["object_id"])
         loaded = dict(zip(rows, table["period"].astype(float), strict=True))
         self.selection.periods = {**self.selection.periods, **loaded}
@@ -103,11 +107,9 @@ class LightCurveExplorer(ObjectView):
 
     def _controls(self):
         self._buttons = [
-            ipywidgets.Button(layout={"width": "auto"}, tooltip=f"fold here (key {k + 1})")
+            self.button("", f"fold here (key {k + 1})", lambda k=k: self.take_candidate(k))
             for k in range(N_BUTTONS)
         ]
-        for k, button in enumerate(self._buttons):
-            button.on_click(self._guard(lambda k=k: self.take_candidate(k)))
         self._about = ipywidgets.HTML()
         self._candidates = in_row(self._about)
         self._clip = self._setting(

@@ -25,6 +25,7 @@ from bokeh.plotting import figure as bokeh_figure
 
 from skynb import lightcurves, plots
 from skynb.widgets import view
+from skynb.widgets.object_view import labelled
 from skynb.widgets.selection import bus_of, check_rows, checked_row
 from skynb.widgets.thumbnails import N_CELLS, Thumbnails
 
@@ -145,18 +146,13 @@ class MapExplorer(view.View):
     def _make(self):
         """Make the pictures and the controls."""
         menu = (["class"] if self.classes else []) + [DENSITY, *self._columns]
-        wide = ipywidgets.Layout(width="230px")
-        style = {"description_width": "initial"}
-        named = {"style": style, "layout": wide}
-        self._color = ipywidgets.Dropdown(options=menu, description="Colour by", **named)
-        self._how = ipywidgets.Dropdown(options=[*WAYS.items()], description="Choosing", **named)
-        self._id = ipywidgets.Text(description="Find id", continuous_update=False, **named)
-        field = {"style": style, "layout": ipywidgets.Layout(width="150px")}
+        self._color = labelled(ipywidgets.Dropdown, "Colour by", 230, options=menu)
+        self._how = labelled(ipywidgets.Dropdown, "Choosing", 230, options=[*WAYS.items()])
+        late = {"continuous_update": False}
+        self._id = labelled(ipywidgets.Text, "Find id", 230, **late)
         names = (f"{axis} {end}" for axis in self._axes for end in ("from", "to"))
         self._range = [
-            ipywidgets.Text(
-                str(round(value, 3)), description=name, continuous_update=False, **field
-            )
+            labelled(ipywidgets.Text, name, 150, value=str(round(value, 3)), **late)
             for name, value in zip(names, self._whole, strict=True)
         ]
         self._filters = {
@@ -166,9 +162,7 @@ class MapExplorer(view.View):
             for name, n in self.classes.items()
         }
         self._status, self._pointed, self._shelf = (ipywidgets.HTML() for _ in range(3))
-        self._list = ipywidgets.Select(
-            options=[], rows=N_CELLS, description="Look at", style=style, layout={"width": "430px"}
-        )
+        self._list = labelled(ipywidgets.Select, "Look at", 430, options=[], rows=N_CELLS)
         self._map = view.Picture(self._map_figure())
         self._cells = Thumbnails(self._tapped_thumb, height=SIDE + 30)
         self._thumbs = view.Picture(self._cells.figure)
@@ -179,44 +173,23 @@ class MapExplorer(view.View):
         flow = ipywidgets.Layout(flex_flow="row wrap", grid_gap="0 14px")
         pages = [self._button("Previous page", "p"), self._button("Next page", "n")]
         chosen = [self._shelf, self._thumbs, ipywidgets.HBox(pages), self._list]
+        ways = [self._button("Undo", "u"), self._button("Redo", "r")]
+        ways += [self._button("Choose nothing", "Escape")]
+        typed = self._button("Choose this range", "Enter")
+        find = [self._button("Centre on it", "c"), self._button("Whole map", "w")]
+        both = [ipywidgets.VBox([self._map, self._pointed]), ipywidgets.VBox(chosen)]
         self._children = [
-            ipywidgets.HBox(
-                [
-                    self._color,
-                    self._how,
-                    self._button("Undo", "u"),
-                    self._button("Redo", "r"),
-                    self._button("Choose nothing", "Escape"),
-                ],
-                layout=flow,
-            ),
-            ipywidgets.HBox(
-                [
-                    self._id,
-                    self._button("Centre on it", "c"),
-                    self._button("Whole map", "w"),
-                ],
-                layout=flow,
-            ),
-            ipywidgets.HBox(
-                [*self._range, self._button("Choose this range", "Enter")], layout=flow
-            ),
+            ipywidgets.HBox([self._color, self._how, *ways], layout=flow),
+            ipywidgets.HBox([self._id, *find], layout=flow),
+            ipywidgets.HBox([*self._range, typed], layout=flow),
             ipywidgets.HBox(legend, layout=flow),
             self._status,
-            ipywidgets.HBox(
-                [
-                    ipywidgets.VBox([self._map, self._pointed]),
-                    ipywidgets.VBox(chosen),
-                ],
-                layout=flow,
-            ),
+            ipywidgets.HBox(both, layout=flow),
         ]
 
     def _button(self, text, key):
-        button = ipywidgets.Button(description=text, layout={"width": "max-content"})
-        button.tooltip = f"{text} (key {key})"
-        button.on_click(lambda _: self.press(key))
-        return button
+        about = f"{text} (key {key})"
+        return self.button(text, about, lambda: self.keys_[key](), width="max-content")
 
     @view.reported
     def press(self, key):
@@ -355,7 +328,9 @@ class MapExplorer(view.View):
         self.look(*self._whole)
 
     def look(self, x0, x1, y0, y1):
-        """Show one part of the map."""
+        """Show one part of the map; ValueError if it has no extent."""
+        if not (np.isfinite([x0, x1, y0, y1]).all() and x0 < x1 and y0 < y1):
+            raise ValueError(f"from {x0} to {x1}, {y0} to {y1} is no part of the map")
         across, up = self._ranges
         across.update(start=x0, end=x1)
         up.update(start=y0, end=y1)
@@ -434,8 +409,10 @@ class MapExplorer(view.View):
             self.extent = extent
             self._paint()
 
-    def _ticked(self, _):
-        self.shown = tuple(name for name, box in self._filters.items() if box.value)
+    def _ticked(self, change):
+        name = next(name for name, box in self._filters.items() if box is change["owner"])
+        if change["new"] != (name in self.shown):
+            self.shown = tuple(n for n in self.classes if (n in self.shown) != (n == name))
 
     def _listed(self, change):
         if change["new"] is not None and not self._listing:
@@ -707,9 +684,10 @@ def _classes(lcs, labels):
     if labels is None:
         labels = lcs["label"] if "label" in lcs.columns else np.full(n, None)
     check_rows("labels", labels, lcs)
-    codes, names = pd.factorize(pd.Series(np.asarray(labels, dtype=object)))
-    names = [str(name) for name in names]
+    labels = pd.Series(np.asarray(labels, dtype=object)).map(str, na_action="ignore")
+    codes, names = pd.factorize(labels.mask(labels == UNLABELLED))
     common = np.argsort(-np.bincount(codes[codes >= 0], minlength=len(names)), kind="stable")
+    common = np.array([k for k in common if names[k] != OTHERS], int)
     if len(names) > N_CLASSES:
         common = common[: N_CLASSES - 1]
     order = sorted(common, key=lambda k: names[k])

@@ -170,14 +170,8 @@ class ObjectView(view.View):
 
     def _navigation(self):
         """Return the row of widgets that lead to other objects."""
-        back, on = (
-            ipywidgets.Button(description=text, tooltip=f"{text} object (key {key})")
-            for text, key in (("previous", "p"), ("next", "n"))
-        )
-        back.on_click(self._guard(self.previous))
-        on.on_click(self._guard(self.next))
-        for button in (back, on):
-            button.layout.width = "80px"
+        back = self.button("previous", "previous object (key p)", self.previous, width="80px")
+        on = self.button("next", "next object (key n)", self.next, width="80px")
         self._went = labelled(ipywidgets.Text, "go to object", 260, continuous_update=False)
         self._went.observe(self._typed_id, "value")
         return in_row(back, on, self._went)
@@ -186,17 +180,10 @@ class ObjectView(view.View):
         """Return the row of widgets that change the period."""
         self._period = labelled(ipywidgets.FloatText, "period [d]", 200, step=None)
         self._period.observe(self._typed_period, "value")
-        wide = {"width": "auto", "min_width": "44px"}
-        half, twice, own = (
-            ipywidgets.Button(description=text, tooltip=about, layout=wide)
-            for text, about in (
-                ("×½", "half the period (key h)"), ("×2", "twice (key d)"),
-                ("own", "the object's own period: the table's, else that found (key =)"),
-            )
-        )  # fmt: skip
-        half.on_click(self._guard(self.halve))
-        twice.on_click(self._guard(self.double))
-        own.on_click(self._guard(self.release))
+        half = self.button("×½", "half the period (key h)", self.halve)
+        twice = self.button("×2", "twice (key d)", self.double)
+        about = "the object's own period: the table's, else that found (key =)"
+        own = self.button("own", about, self.release)
         self.tuner = Tuner(label="fine tuning", min=-N_CYCLES, max=N_CYCLES)
         self.tuner.observe(self._tuned, "value")
         return in_row(self._period, half, twice, own, self.tuner)
@@ -213,11 +200,6 @@ class ObjectView(view.View):
         guarded = view.reported(typed)
         control.observe(lambda change: None if self._quiet else guarded(self, change), "value")
         return control
-
-    def _guard(self, action):
-        """Return a handler of a button that calls an action and shows what it raises."""
-        guarded = view.reported(lambda self, _: action())
-        return lambda button: guarded(self, button)
 
     @contextlib.contextmanager
     def _quietly(self):
@@ -542,14 +524,8 @@ class ObjectView(view.View):
                 color=style["color"], ms=3, lw=0.6, label=band,
             )  # fmt: skip
         pairs = self.selection.pairs
-        axes.plot(
-            x[pairs.T],
-            lc["mag"].to_numpy()[pairs.T],
-            color="#d81b60",
-            lw=0.6,
-            marker="o",
-            mfc="none",
-        )
+        mag, look = lc["mag"].to_numpy(), {"color": "#d81b60", "marker": "o", "mfc": "none"}
+        axes.plot(x[pairs.T], mag[pairs.T], lw=0.6, **look)
         points = list(self.selection.points)
         axes.plot(x[points], lc["mag"].iloc[points], "o", mfc="none", mec="black", ms=7)
         axes.set(xlabel=label, ylabel="magnitude")

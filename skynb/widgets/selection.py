@@ -100,7 +100,7 @@ class Selection(traitlets.HasTraits):
         self.choose_rows(self._positions(ids), how=how)
 
     def choose_rows(self, rows, *, how="replace"):
-        """Choose objects by their positions in ``index``, as `choose` does."""
+        """Choose objects by their positions in ``index``, or a mask, as `choose` does."""
         rows = self._within(rows)
         ways = {
             "replace": lambda: rows,
@@ -167,6 +167,8 @@ class Selection(traitlets.HasTraits):
             ids = pd.Index(ids)
         except TypeError:
             raise ValueError(f"ids are {ids!r}; give a list of them") from None
+        if ids.dtype.kind == "f" and self.index.dtype.kind in "iu" and len(ids):
+            raise ValueError(f"ids are floats, as {ids[0]}, which merge long ones; give integers")
         rows = self.index.get_indexer(ids) if len(ids) else np.empty(0, int)
         missing = ids[rows < 0].tolist()
         if missing:
@@ -182,7 +184,12 @@ class Selection(traitlets.HasTraits):
             self.n_undo, self.n_redo = len(self._undo), len(self._redo)
 
     def _within(self, rows):
-        rows = np.unique(np.asarray(rows, dtype=int))
+        rows = np.asarray(rows)
+        if rows.dtype == bool and rows.shape == self.index.shape:
+            rows = np.flatnonzero(rows)
+        if rows.size and rows.dtype.kind not in "iu":
+            raise ValueError(f"rows are {rows!r:.60}; give positions, or a mask of all objects")
+        rows = np.unique(rows.astype(int))
         if len(rows) and not (rows[0] >= 0 and rows[-1] < len(self.index)):
             raise ValueError(f"rows {rows[0]} to {rows[-1]}; there are {len(self.index)} objects")
         return rows

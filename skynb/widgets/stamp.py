@@ -11,7 +11,7 @@ from bokeh.models import ColumnDataSource, HoverTool, LinearColorMapper, Range1d
 from bokeh.palettes import Greys256, Viridis256
 from bokeh.plotting import figure
 
-from skynb import explain, stamps
+from skynb import explain, realbogus, stamps
 from skynb.plots import band_styles
 from skynb.widgets import view
 from skynb.widgets.object_view import MARKERS, in_row, labelled
@@ -141,21 +141,15 @@ class StampExplorer(view.View):
     def _score(self):
         """Return the scores by which alerts are ordered, and who says so."""
         if self.model is not None:
-            return np.asarray(self.model.score(self.triplets), float), "model"
+            return realbogus.raw_scores(self.model, self.triplets), "model"
         for name in ("drb", "rb"):
             if name in self.candidates and self.candidates[name].notna().any():
                 return self.candidates[name].to_numpy(float), name
         return np.full(len(self.candidates), np.nan), ""
 
     def _controls(self):
-        back, on = (
-            ipywidgets.Button(
-                description=text, tooltip=f"{text} alert (key {key})", layout={"width": "80px"}
-            )
-            for text, key in (("previous", "p"), ("next", "n"))
-        )
-        back.on_click(lambda _: view.reported(type(self).previous)(self))
-        on.on_click(lambda _: view.reported(type(self).next)(self))
+        back = self.button("previous", "previous alert (key p)", self.previous, width="80px")
+        on = self.button("next", "next alert (key n)", self.next, width="80px")
         went = labelled(ipywidgets.Text, "go to candid or object", 330, continuous_update=False)
         typed = view.reported(lambda self, change: change.new and self.go_to(change.new.strip()))
         went.observe(lambda change: typed(self, change), "value")
@@ -206,6 +200,8 @@ class StampExplorer(view.View):
     def _show(self, _=None):
         """Show the alert in focus."""
         at = self.selection.focus
+        if at is None:
+            raise ValueError("no alert is looked at; press n")
         about = self.candidates.iloc[at]
         with self.picture.together():
             for k, frame in enumerate(self._frames[:3]):
@@ -272,21 +268,8 @@ class _History:
     """Detections and upper limits of one object as a bokeh figure; the alert is ringed."""
 
     def __init__(self):
-        names = (
-            "mjd",
-            "mag",
-            "low",
-            "high",
-            "color",
-            "marker",
-            "band",
-            "kind",
-            "corrected",
-            "size",
-            "fill",
-            "legend",
-        )
-        self.source = ColumnDataSource({name: [] for name in names})
+        names = "mjd mag low high color marker band kind sign size fill legend"
+        self.source = ColumnDataSource({name: [] for name in names.split()})
         self.ring = ColumnDataSource({"mjd": [], "mag": []})
         self.table = pd.DataFrame()
         self.figure = figure(

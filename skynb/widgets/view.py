@@ -55,6 +55,14 @@ class View(anywidget.AnyWidget):
         self.keys_ |= keys
         self.hotkeys = list(self.keys_)
 
+    def button(self, text, about, action, *, width="auto", min_width="44px"):
+        """Return a button that does something, and shows what that raises."""
+        layout = {"width": width, "min_width": min_width}
+        button, guarded = ipywidgets.Button(layout=layout), reported(lambda self: action())
+        button.description, button.tooltip = text, about
+        button.on_click(lambda _: guarded(self))
+        return button
+
     def follow(self, bus, **handlers):
         """Call handlers when what they are named after changes in a `Selection`, until `close`."""
         for name, handler in handlers.items():
@@ -66,6 +74,9 @@ class View(anywidget.AnyWidget):
         for bus, handler, name in self._followed:
             bus.unobserve(handler, name)
         self._followed = ()
+        if self.comm is not None:  # it is None once closed
+            for each in _inside(self._trait_values.get("child")):
+                each.close()
         super().close()
 
     def draw(self, figure):
@@ -82,13 +93,15 @@ class View(anywidget.AnyWidget):
 
     def still(self):
         """Return a picture of the present state, as bytes of a PNG file."""
+        from matplotlib import rc_context
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
         figure, picture = Figure(figsize=self._still_size, layout="constrained"), io.BytesIO()
         FigureCanvasAgg(figure)
-        self.draw(figure)
-        figure.savefig(picture, format="png", dpi=100)
+        with rc_context({"text.parse_math": False}):  # a $ in a name is no formula
+            self.draw(figure)
+            figure.savefig(picture, format="png", dpi=100)
         return picture.getvalue()
 
     def _receive(self, _, content, buffers):
@@ -161,6 +174,13 @@ class Picture(BokehModel):
         for buffer in message.buffers:
             self.send({"msg": "patch", "payload": json.dumps(buffer.ref)})
             self.send({"msg": "patch"}, [buffer.to_bytes()])
+
+
+def _inside(widget):
+    """Yield a widget and all within it, views and what is theirs too."""
+    if widget is not None:
+        yield from (each for child in getattr(widget, "children", ()) for each in _inside(child))
+        yield widget
 
 
 def _pictures(widget):

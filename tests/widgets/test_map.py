@@ -338,3 +338,30 @@ def test_a_closed_map_leaves_the_bus(explorer):
     explorer.selection.choose_rows([1, 2])
     explorer.selection.focus = 3
     assert explorer.description == said
+
+
+def test_classes_are_shown_as_asked_from_python(explorer):
+    explorer.shown = ("EW", "RRc")
+    assert explorer.shown == ("EW", "RRc")
+    assert {n for n, box in explorer._filters.items() if box.value} == {"EW", "RRc"}
+    explorer.choose_between(-9, 9, -9, 9)
+    assert len(explorer.selection) == 6
+    explorer._filters["EW"].value = False
+    assert explorer.shown == ("RRc",)
+    explorer.shown = ()
+    assert explorer.shown == ()
+
+
+def test_labels_may_be_called_as_the_map_calls_what_has_none(one_band_lcs, xy):
+    labels = ["unlabelled", None, "other classes", "EW", "EA", 1, "1"] * 3
+    explorer = MapExplorer(one_band_lcs, xy, labels=labels)
+    assert explorer.classes == {
+        "1": 6, "EA": 3, "EW": 3, "other classes": 3, "unlabelled": 6,
+    }  # fmt: skip
+
+
+def test_a_part_without_extent_is_refused_and_the_map_goes_on(explorer):
+    for wrong in ((0, 0, 0, 0), (np.nan, 1, 0, 1), (1, 0, 0, 1)):
+        with pytest.raises(ValueError, match="is no part of the map"):
+            explorer.look(*wrong)
+    explorer.show_all()

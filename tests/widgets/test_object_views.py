@@ -6,6 +6,7 @@ import threading
 import numpy as np
 import pandas as pd
 import pytest
+from ipywidgets.widgets.widget import _instances
 from matplotlib.figure import Figure
 
 from skynb import dmdt, lightcurves, plots
@@ -431,3 +432,30 @@ def test_two_threads_do_not_silence_each_other(few):
         assert explorer.selection.clip == 3 + k / 100
     thread.join()
     assert not explorer._quiet
+
+
+def test_periods_of_objects_with_names_that_mean_nothing_to_pandas(few, tmp_path):
+    lcs = few.set_index(pd.Index(["NA", "null", "x"], name="object_id"))
+    explorer = LightCurveExplorer(lcs)
+    explorer.period = 0.3
+    again = LightCurveExplorer(lcs)
+    again.load_periods(explorer.save_periods(tmp_path / "periods.csv"))
+    assert again.periods.to_dict() == {"NA": 0.3}
+
+
+def test_a_dollar_in_a_name_is_no_formula(few):
+    lcs = few.set_index(pd.Index(["$a$b$^", "$^{$", "x"], name="object_id"))
+    assert DmDtExplorer(lcs).still()[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize("cls", EXPLORERS)
+def test_a_closed_explorer_takes_its_widgets_along(few, cls):
+    bus, before = Selection(few), set(_instances)
+    explorer = cls(few, selection=bus)
+    explorer.close()
+    explorer.close()
+    left = {type(widget).__name__ for key, widget in _instances.items() if key not in before}
+    assert not left & {cls.__name__, "Picture", "VBox", "HBox", "HTML"}
+    bus.clip = 3.0
+    if cls is LightCurveExplorer:
+        assert explorer.clip == 0

@@ -179,3 +179,20 @@ def test_a_million_objects():
     many.choose_rows(np.arange(0, 10**6, 2))
     many.choose(np.arange(10), how="remove")
     assert len(many) == 499_995
+
+
+def test_a_mask_chooses_what_it_marks_and_what_is_no_position_is_refused(chosen):
+    chosen.choose_rows(np.array([False, True, False, True]))
+    assert chosen.ids.tolist() == ["b", "d"]
+    for wrong in ([1.7], [True, False], None, ["a"]):
+        with pytest.raises(ValueError, match="give positions, or a mask of all objects"):
+            chosen.choose_rows(wrong)
+    assert chosen.ids.tolist() == ["b", "d"]
+
+
+def test_a_float_is_no_id_of_a_long_integer():
+    chosen = Selection([2**60 + 1, 2**60 + 3])
+    with pytest.raises(ValueError, match=r"ids are floats, .*; give integers"):
+        chosen.choose([float(2**60)])
+    chosen.choose([2**60 + 3])
+    assert chosen.rows.tolist() == [1]

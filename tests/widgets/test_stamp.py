@@ -157,3 +157,11 @@ def test_bad_input_is_said(alerts):
     explorer.go_to(CANDIDS[2])
     with pytest.raises(ValueError, match="no object 7 among 6"):
         explorer.go_to("7")
+
+
+def test_no_alert_in_focus_is_said(alerts):
+    explorer = StampExplorer(alerts)
+    explorer.selection.focus = None
+    assert explorer.message == "no alert is looked at; press n"
+    explorer.next()
+    assert explorer.message == ""
