@@ -188,7 +188,7 @@ def labelled(lcs, classes=(), *, at_least=2):
     kept = wanted.index[wanted >= at_least]
     if len(kept) < 2:
         found = ", ".join(f"{n} {name}" for name, n in counts.items()) or "no label"
-        remedy = "name two of them, or give more" if len(counts) else "give a column label"
+        remedy = "name two or give more" if len(counts) else "give light curves with a column label"
         raise ValueError(
             f"expected two classes or more of {at_least} objects each, found {found}; {remedy}"
         )

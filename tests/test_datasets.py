@@ -296,7 +296,7 @@ def test_only_classes_with_enough_members_are_labelled(one_band_lcs, caplog):
     said = "two classes or more of 5 objects each, found 5 EA, 4 EW, 2 mine; name two"
     with pytest.raises(ValueError, match=said):
         datasets.labelled(lcs, at_least=5)
-    with pytest.raises(ValueError, match="found no label; give a column label"):
+    with pytest.raises(ValueError, match="found no label; give light curves with a column label"):
         datasets.labelled(lcs.drop(columns="label"))
 
 

@@ -155,7 +155,7 @@ def test_takes_a_small_file_without_labels(name, few):
         assert run.results["n_objects"] == 4
     else:
         assert "datasets.labelled" in NOTEBOOKS[name].read_text()
-        assert "labelled objects each, found no label; give light" in run.failure
+        assert "objects each, found no label; give light" in run.failure
 
 
 @pytest.mark.slow
