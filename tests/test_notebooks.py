@@ -108,7 +108,8 @@ def test_defaults_run(name, defaults):
     assert run.peak_memory_mb < workflows.info(name)["cost"]["max_memory_mb"]
     cells = [cell for cell in workflows.read(run.path).cells if cell.cell_type == "code"]
     errors = [each.text for cell in cells for each in cell.outputs if each.get("name") == "stderr"]
-    assert [text for text in errors if not text.startswith("left out")] == []
+    usual = re.compile("left out|.*still alive after 4.0 seconds, killing")  # a busy machine
+    assert [text for text in errors if not usual.match(text)] == []
 
 
 @pytest.mark.parametrize("name", TUTORIALS)
