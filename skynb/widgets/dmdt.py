@@ -98,8 +98,7 @@ class DmDtExplorer(ObjectView):
         go = self.button("pick cell", about, self._pick_typed, width="90px")
         for field in (self._dt, self._dm):  # a value may arrive after the click on the button
             field.observe(lambda _: go.click(), "value")
-        about = "pick no cell and choose no observation (Escape)"
-        clear = self.button("clear", about, self.clear, width="70px")
+        clear = self.button("clear", "pick and choose nothing (Escape)", self.clear, width="70px")
         above = [self._navigation(), self._period_bar()] if self.curves else []
         menus = in_row(self._grid, self._norm, self._band)
         return [*above, menus], [in_row(self._dt, self._dm, go, clear)]

@@ -58,9 +58,8 @@ class View(anywidget.AnyWidget):
     def button(self, text, about, action, *, width="auto", min_width="44px"):
         """Return a button that does something, and shows what that raises."""
         layout = {"width": width, "min_width": min_width}
-        button, guarded = ipywidgets.Button(layout=layout), reported(lambda self: action())
-        button.description, button.tooltip = text, about
-        button.on_click(lambda _: guarded(self))
+        button = ipywidgets.Button(description=text, tooltip=about, layout=layout)
+        button.on_click(lambda _: reported(lambda self: action())(self))
         return button
 
     def follow(self, bus, **handlers):
@@ -74,9 +73,8 @@ class View(anywidget.AnyWidget):
         for bus, handler, name in self._followed:
             bus.unobserve(handler, name)
         self._followed = ()
-        if self.comm is not None:  # it is None once closed
-            for each in _inside(self._trait_values.get("child")):
-                each.close()
+        for each in _inside(self._trait_values.get("child")):
+            each.close()
         super().close()
 
     def draw(self, figure):
@@ -146,6 +144,11 @@ class Picture(BokehModel):
     """A bokeh figure or layout as an ipywidget; `together` sends many changes as one."""
 
     _held = None
+
+    def close(self):
+        """Leave the page; also a second time, as when it is forgotten."""
+        if self.comm is not None:
+            super().close()
 
     @contextlib.contextmanager
     def together(self):
