@@ -18,6 +18,7 @@ import functools
 import hashlib
 import inspect
 import json
+import logging
 import os
 import re
 import shutil
@@ -67,8 +68,11 @@ def workers(n_workers=2, *, memory="2GB"):
     options = {"threads_per_worker": 1, "memory_limit": memory, "dashboard_address": ":0"}
     one = dict.fromkeys(("NUMBA_NUM_THREADS", "RAYON_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"), "1")
     before = dask.config.set({"distributed.nanny.pre-spawn-environ": BEFORE_START})
+    nanny = logging.getLogger("distributed.nanny")
     with before, Client(n_workers=n_workers, env=one, **options) as client:
+        nanny.setLevel(logging.NOTSET)
         yield client
+        nanny.setLevel(logging.ERROR)  # that a worker ends late is no news
 
 
 def peak_memory(client):

@@ -94,8 +94,7 @@ class DmDtExplorer(ObjectView):
         self._dt, self._dm = (
             labelled(ipywidgets.FloatText, text, 130, step=None) for text in ("dt [d]", "dm [mag]")
         )
-        about = "pick the cell that holds this dt and dm"
-        go = self.button("pick cell", about, self._pick_typed, width="90px")
+        go = self.button("pick cell", "that of this dt and dm", self._pick_typed, width="90px")
         for field in (self._dt, self._dm):  # a value may arrive after the click on the button
             field.observe(lambda _: go.click(), "value")
         clear = self.button("clear", "pick and choose nothing (Escape)", self.clear, width="70px")

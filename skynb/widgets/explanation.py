@@ -181,9 +181,7 @@ class ExplanationViewer(ObjectView):
         self._examples = view.Picture(figures)
         self._bars, self._flags, self._near = (ipywidgets.HTML() for _ in range(3))
         self._buttons = [
-            self.button(
-                "", f"look at this training example (key {k + 1})", lambda k=k: self.look(k)
-            )
+            self.button("", f"look at training example (key {k + 1})", lambda k=k: self.look(k))
             for k in range(verdict.N_NEAREST)
         ]
         self._examples.layout.display = "none" if self.judge.training is None else ""

@@ -148,12 +148,11 @@ class MapExplorer(view.View):
         menu = (["class"] if self.classes else []) + [DENSITY, *self._columns]
         self._color = labelled(ipywidgets.Dropdown, "Colour by", 230, options=menu)
         self._how = labelled(ipywidgets.Dropdown, "Choosing", 230, options=[*WAYS.items()])
-        late = {"continuous_update": False}
-        self._id = labelled(ipywidgets.Text, "Find id", 230, **late)
+        self._id = labelled(ipywidgets.Text, "Find id", 230, continuous_update=False)
         names = (f"{axis} {end}" for axis in self._axes for end in ("from", "to"))
         self._range = [
-            labelled(ipywidgets.Text, name, 150, value=str(round(value, 3)), **late)
-            for name, value in zip(names, self._whole, strict=True)
+            labelled(ipywidgets.Text, name, 150, value=str(round(at, 3)), continuous_update=False)
+            for name, at in zip(names, self._whole, strict=True)
         ]
         self._filters = {
             name: ipywidgets.Checkbox(

@@ -77,15 +77,7 @@ def test_a_clump_is_lassoed_and_stars_are_labelled(lab, screenshots):
     n_points = lab.python("len(labeler.curve.lc)")
     lab.until(lambda: len(lab.marked("raw", "points")["mjd"]), n_points)
     curves = labeler.locator(".bk-Figure").first
-
-    def painted():
-        if _inked(curves.screenshot()):
-            return True
-        curves.hover()  # a busy browser may owe the last picture until the pointer moves
-        page.mouse.move(5, 5)
-        return False
-
-    lab.until(painted, True)
+    lab.until(lambda: _inked(curves.screenshot()), True)
     labeler.screenshot(path=screenshots / "lesson_5_labeler.png")
     (path,) = (lab.folder / "tutorials" / "artifacts").glob("labels_simulated_*_120_12_0.csv")
     log = labels.Log(path)
