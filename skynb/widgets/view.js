@@ -34,6 +34,14 @@ function refreshed(model) {
   });
 }
 
+// A picture tells the kernel also what it has just heard from it; coming back upon a newer state,
+// that would undo it. Bokeh marks such events, so that they can be left out.
+async function withoutEcho(view) {
+  const tell = view._change_event;
+  if (tell) view._change_event = (event) => event.sync !== false && tell.call(view, event);
+  for (const each of view.children_views?.views ?? []) await withoutEcho(await each);
+}
+
 async function render({ model, el }) {
   const describe = () => {
     el.setAttribute("aria-label", model.get("description"));
@@ -80,6 +88,7 @@ async function render({ model, el }) {
   }
   const id = model.get("child").slice("IPY_MODEL_".length);
   const view = await model.widget_manager.create_view(await model.widget_manager.get_model(id));
+  await withoutEcho(view);
   const tell = (type) => view.luminoWidget.processMessage({ type });
   tell("before-attach");
   el.append(view.el);

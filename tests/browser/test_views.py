@@ -13,7 +13,8 @@ from skynb.widgets import view
 
 class Square(view.View):
     def __init__(self):
-        plot = figure(width=300, height=200, tools="")
+        ranges = {"x_range": (0, 4), "y_range": (0, 10)}
+        plot = figure(name="square", width=300, height=200, tools="", **ranges)
         plot.scatter([1, 2, 3], [1, 4, 9])
         self.n = ipywidgets.IntText(3, description="number")
         super().__init__(view.Picture(plot), self.n, description="three squares")
@@ -62,6 +63,25 @@ def test_comes_up_takes_keys_and_says_what_is_wrong(lab, screenshots):
     alert.wait_for()
     assert lab.violations() == []
     view.screenshot(path=screenshots / "view.png")
+
+
+HEARD = """
+heard, picture = [], square.child.children[0]
+picture.on_msg(lambda _, content, buffers: heard.append([content["attr"], content["new"]]))
+"""
+
+RANGE = "() => Bokeh.documents.at(-1).get_model_by_name('square').x_range"
+
+
+def test_a_picture_does_not_send_back_what_it_heard(lab):
+    """An older state that comes back late would undo a newer one."""
+    lab.open(SOURCE, HEARD)
+    lab.view("Square").locator(".bk-Figure canvas").first.wait_for()
+    lab.python("[setattr(picture._model.x_range, 'end', 5 + k) for k in range(20)]")
+    lab.page.wait_for_function(f"({RANGE})().end === 24")
+    lab.page.evaluate(f"({RANGE})().start = -1")
+    lab.until("[each for each in heard if each[0] in ('start', 'end')]", [["start", -1]])
+    assert lab.python("[picture._model.x_range.start, picture._model.x_range.end]") == [-1, 24]
 
 
 def test_after_a_reload_it_is_there_again_and_without_a_kernel_a_still(lab):
