@@ -18,7 +18,17 @@ from sklearn.ensemble import (
 )
 from threadpoolctl import threadpool_limits
 
-from skynb import dmdt, features, lightcurves, models, networks, outliers, periods, taxonomy
+from skynb import (
+    dmdt,
+    evaluate,
+    features,
+    lightcurves,
+    models,
+    networks,
+    outliers,
+    periods,
+    taxonomy,
+)
 
 INPUTS = {
     "forest": ("features",),
@@ -154,7 +164,7 @@ class LightCurveClassifier:
             An unknown kind, a missing label, one class only, a class with one object, labels that
             the tree of `hierarchical` does not hold, several bands where images are needed.
         """
-        y = _labels(y, len(lcs))
+        y = evaluate.learnable(y, len(lcs), fewest=2).astype(str)
         if self.kind == "hierarchical":
             _check_tree(np.unique(y))
         inputs = _inputs(self.kind, self.node)
@@ -269,25 +279,6 @@ def _probe(recipe, grid):
     X = pd.DataFrame(np.zeros((1, len(columns))), index=lcs.index, columns=columns)
     images = np.zeros((1, *grid.shape), np.float32) if grid else None
     return Measured(lcs, X if recipe.features else None, images, grid)
-
-
-def _labels(y, n_objects):
-    """Return the labels as an array of str, or say why nothing can be learnt from them."""
-    y = pd.Series(np.asarray(y, dtype=object))
-    if len(y) != n_objects:
-        raise ValueError(
-            f"expected one label per object, got {n_objects} objects and {len(y)} labels"
-        )
-    if y.isna().any():
-        raise ValueError("some labels are missing; drop the objects without one")
-    y = y.to_numpy().astype(str)
-    classes, counts = np.unique(y, return_counts=True)
-    if len(classes) < 2:
-        raise ValueError(f"expected two classes or more, got only {', '.join(classes) or 'none'}")
-    if counts.min() < 2:
-        few = ", ".join(classes[counts < 2])
-        raise ValueError(f"only one object of class {few}; give it more, or drop it")
-    return y
 
 
 def _check_tree(classes):

@@ -314,7 +314,7 @@ def score_alerts(options) -> int:
     table = realbogus.table(paths, model, progress=progress)
     n_without = _write_scores(table, options.out)
     print(f"{options.out}: {len(table)} packets, {n_without} without a score")
-    return 0
+    return int(n_without == len(table))
 
 
 def score_streaks(options) -> int:
@@ -330,7 +330,7 @@ def score_streaks(options) -> int:
     table = streaks.table(options.paths, model, progress=progress)
     n_without = _write_scores(table, options.out)
     print(f"{options.out}: {len(table)} images, {table['keep'].sum()} kept, {n_without} not read")
-    return 0
+    return int(n_without == len(table))
 
 
 def _check_output(path, sources) -> None:
@@ -340,6 +340,8 @@ def _check_output(path, sources) -> None:
     read = {out, *out.parents} & {Path(source).resolve() for source in sources}
     if out.exists() and read:
         raise FileExistsError(f"{path} is among what is read; choose another name to write to")
+    if out.suffix.lower() != ".parquet":
+        raise ValueError(f"scores go to a .parquet file, not to {path}; change the name")
 
 
 def _write_scores(table, path) -> int:
@@ -436,7 +438,12 @@ def main(argv=None) -> int:
     """Return the exit code of the command: 0 done, 1 a run failed, 2 bad usage or bad input."""
     options = parser().parse_args(argv)
     try:
-        return options.function(options)
+        code = options.function(options)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # who read along has left, as head does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except KeyboardInterrupt as interrupt:
         return _fail(str(interrupt) or "interrupted", 1)
     except (ValueError, TypeError, OSError, RuntimeError) as error:

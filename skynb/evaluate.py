@@ -64,14 +64,8 @@ def cross_validate(make_learner, X, y, *, seeds=(0, 1, 2), n_folds=5, progress=T
     ValueError
         Unequal lengths, a missing label, one class only, a class with fewer objects than folds.
     """
-    y = _labels(y)
-    if len(X) != len(y):
-        raise ValueError(f"expected one label per object, got {len(X)} objects and {len(y)} labels")
-    classes, counts = np.unique(y, return_counts=True)
-    if len(classes) < 2:
-        raise ValueError(f"found no two classes, only {_names(classes)}; there is nothing to tell")
-    if few := _names(classes[counts < n_folds]):
-        raise ValueError(f"fewer than {n_folds} objects, one per fold, of {few}; drop these")
+    y = learnable(y, len(X), fewest=n_folds)
+    classes = np.unique(y)
     probability = np.zeros((len(seeds), len(y), len(classes)))
     fold = np.zeros((len(seeds), len(y)), dtype=int)
     times = np.zeros((2, len(seeds)))
@@ -179,6 +173,25 @@ def adjust(probability, classes, old, new=PAPER_MIX):
         raise ValueError(f"the two class mixes do not both have {_names(absent)}; add them")
     shifted = np.asarray(probability) * [new[name] / old[name] for name in classes]
     return shifted / shifted.sum(axis=1, keepdims=True)
+
+
+def learnable(y, n, *, fewest):
+    """Return the labels of n objects as an array, or say why nothing can be learnt from them.
+
+    Raises
+    ------
+    ValueError
+        Not one label for each object, a missing one, one class only, or a class with fewer than
+        ``fewest`` objects.
+    """
+    if len(y) != n:
+        raise ValueError(f"expected one label per object, got {n} objects and {len(y)} labels")
+    classes, counts = np.unique(y := _labels(y), return_counts=True)
+    if len(classes) < 2:
+        raise ValueError(f"expected two classes or more, got only {_names(classes) or 'none'}")
+    if few := _names(classes[counts < fewest]):
+        raise ValueError(f"fewer than {fewest} objects of {few}; give more, or drop these")
+    return y
 
 
 def _rows(X, rows):

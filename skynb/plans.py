@@ -347,6 +347,8 @@ def _rows(step, folder) -> list[tuple[str, dict]]:
                 rows = [(f"{runs} line {reader.line_num}: ", row) for row in reader]
         except UnicodeDecodeError:
             raise ValueError(f"{runs} is not UTF-8; save it as UTF-8") from None
+        except csv.Error as error:
+            raise ValueError(f"{runs} is no CSV table: {error}; mend it") from None
         for key, count in Counter(columns).items():
             if count > 1:
                 raise ValueError(f"{runs} has column {key} {count} times; rename or remove one")

@@ -452,7 +452,7 @@ def _raw(triplets, normalization):
 def _normalized(x):
     """Return how each triplet is normalized already, "" if it is raw, shape (n,)."""
     found = np.full(len(x), "", object)
-    small = np.flatnonzero(np.abs(x).reshape(len(x), -1).max(axis=1, initial=0) <= 1.001)
+    small = np.flatnonzero(np.abs(x).max(axis=(1, 2, 3), initial=0) <= 1.001)
     small = small[x[small].any(axis=(1, 2, 3))]
     for how in stamps.NORMALIZATIONS:
         again = stamps.normalize(x[small], how)

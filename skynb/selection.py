@@ -22,6 +22,8 @@ from sklearn.preprocessing import QuantileTransformer
 from sklearn.svm import l1_min_c
 from tqdm.auto import tqdm
 
+from skynb import evaluate
+
 FEWEST = 3
 """Objects of a class that a strategy needs."""
 
@@ -281,18 +283,8 @@ def _said(learner, X, y, train, test):
 
 def _checked(X, y, fewest):
     """Return features as a DataFrame and labels as str, or say what is wrong with them."""
-    X, y = pd.DataFrame(X), np.asarray(y)
-    if len(X) != len(y):
-        raise ValueError(f"expected one label per object, got {len(X)} objects and {len(y)} labels")
-    if pd.isna(y).any():
-        raise ValueError("some labels are missing; drop the objects without one")
-    classes, counts = np.unique(y := y.astype(str), return_counts=True)
-    if len(classes) < 2:
-        raise ValueError(f"found no two classes, only {', '.join(classes)}; nothing to tell apart")
-    if counts.min() < fewest:
-        few = ", ".join(classes[counts < fewest])
-        raise ValueError(f"fewer than {fewest} objects of {few}; drop these")
-    return X, y
+    X = pd.DataFrame(X)
+    return X, evaluate.learnable(y, len(X), fewest=fewest).astype(str)
 
 
 def _medians(X):

@@ -21,7 +21,7 @@ from scipy.special import softmax
 from sklearn.base import BaseEstimator
 from sklearn.linear_model import LogisticRegression
 
-from skynb import dmdt, lightcurves
+from skynb import dmdt, evaluate, lightcurves
 
 ORDERS = ("pairs", "triplets")
 MIN_POINTS = 3  # a shorter curve gets the priors
@@ -76,13 +76,8 @@ class StructureFunctions(BaseEstimator):
         """
         if self.order not in ORDERS:
             raise ValueError(f"no order {self.order!r}; choose one of {', '.join(ORDERS)}")
-        curves, y = _curves(lcs), np.asarray(y)
-        if y.shape != (len(lcs),):
-            raise ValueError(f"labels of shape {y.shape}, {len(lcs)} light curves; give one each")
+        curves, y = _curves(lcs), evaluate.learnable(y, len(lcs), fewest=2)
         self.classes_, codes, sizes = np.unique(y, return_inverse=True, return_counts=True)
-        if len(sizes) < 2 or sizes.min() < 2:
-            few = dict(zip(self.classes_.tolist(), sizes.tolist(), strict=True))
-            raise ValueError(f"classes {few}; give two or more, of two or more light curves each")
         self.priors_, rng = sizes / len(y), np.random.default_rng(self.seed)
         fold = np.lexsort((rng.random(len(y)), codes)).argsort() % _N_FOLDS
         votes = [np.zeros((_N_FOLDS, *shape)) for shape in self._shapes()]

@@ -20,6 +20,7 @@ import re
 import shutil
 import signal
 import sys
+import tempfile
 import threading
 import time
 import tokenize
@@ -37,6 +38,7 @@ MORTAL = """import ctypes, os, sys
 ctypes.CDLL(None).prctl(1, 9)  # Linux's PR_SET_PDEATHSIG, SIGKILL: dies with who started it
 if os.getppid() == int(os.environ["JPY_PARENT_PID"]):
     os.execv(sys.argv[1], sys.argv[1:])"""
+CALM = "__import__('logging').getLogger('tornado').setLevel('CRITICAL')"  # as a kernel ends
 _TYPES = {"int": int, "float": (int, float), "str": str, "list": list, "dict": dict}
 
 
@@ -602,9 +604,13 @@ def _execute(nb, finished, progress, source, folder, limits, stop) -> None:
 
     # no kernel folders: the native spec, this Python, whatever "python3" is elsewhere
     specs = KernelSpecManager(kernel_dirs=[])
+    # files as sockets: of ports, two kernels that start at once may be given the same
+    sockets = tempfile.TemporaryDirectory(prefix="skynb-", ignore_cleanup_errors=True)
     manager = AsyncKernelManager(
         kernel_name="python3",
         kernel_spec_manager=specs,
+        transport="ipc" if zmq.has("ipc") else "tcp",
+        connection_file=f"{sockets.name}/kernel.json",
         transport_encryption="auto" if zmq.has("curve") else "disabled",
     )
     if platform.system() == "Linux":
@@ -616,7 +622,7 @@ def _execute(nb, finished, progress, source, folder, limits, stop) -> None:
         km=manager,
         kernel_name="python3",
         store_widget_state=False,  # which shows nothing without a kernel; explorers leave stills
-        extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
+        extra_arguments=["--IPKernelApp.log_level=CRITICAL", f"--IPKernelApp.exec_lines={CALM}"],
         on_notebook_start=on_start,
         on_cell_start=on_cell_start,
         on_cell_execute=on_cell_execute,
@@ -654,6 +660,7 @@ def _execute(nb, finished, progress, source, folder, limits, stop) -> None:
         memory.stop()
         book.notebook_complete()
         _kill(getattr(manager.provisioner, "process", None))
+        sockets.cleanup()
 
 
 def _finish(finished, nb) -> None:

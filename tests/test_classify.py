@@ -170,7 +170,7 @@ def test_labels_to_learn_nothing_from(data, y):
     forest = classifier("forest")
     for labels, match in [
         (np.full(len(y), "EA"), "expected two classes or more, got only EA"),
-        (["odd", *y[1:]], "only one object of class odd; give it more, or drop it"),
+        (["odd", *y[1:]], "fewer than 2 objects of odd; give more, or drop these"),
         ([None, *y[1:]], "some labels are missing"),
         (y[1:], "one label per object, got 48 objects and 47 labels"),
     ]:

@@ -334,6 +334,19 @@ def test_alerts_are_scored_and_the_broken_have_a_reason(tmp_path, capsys):
         assert cli.main(["alerts", "score", source, "-o", wrong, *given]) == 2
         assert "is among what is read; choose another name" in capsys.readouterr().err
     assert Path(packet).read_bytes() == before
+    assert cli.main(["alerts", "score", str(tmp_path), "-o", "scores.csv", *given]) == 2
+    assert "go to a .parquet file, not to scores.csv; change" in capsys.readouterr().err
+    cut = str(tmp_path / "cut.avro")
+    assert cli.main(["alerts", "score", cut, "-o", str(out), *given]) == 1
+    assert "1 packets, 1 without a score" in capsys.readouterr().out
+
+
+def test_who_reads_along_may_leave():
+    command = [sys.executable, "-c", "from skynb import cli; exit(cli.main(['info', 'atlas']))"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as told:
+        told.stdout.close()
+        assert told.stderr.read() == b""
+    assert told.returncode == 1
 
 
 @pytest.mark.real

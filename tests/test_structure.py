@@ -394,11 +394,11 @@ def test_messages_of_fit(lcs, ztf_lcs):
         StructureFunctions("points").fit(lcs, lcs["label"])
     with pytest.raises(ValueError, match=r"found \['g', 'i', 'r'\]; use lightcurves.select_band"):
         StructureFunctions().fit(ztf_lcs, ztf_lcs["label"])
-    with pytest.raises(ValueError, match=r"labels of shape \(3,\), 72 light curves; give one each"):
+    with pytest.raises(ValueError, match="one label per object, got 72 objects and 3 labels"):
         StructureFunctions().fit(lcs, lcs["label"][:3])
-    with pytest.raises(ValueError, match=r"classes {'EW': 72}; give two or more"):
+    with pytest.raises(ValueError, match="two classes or more, got only EW"):
         StructureFunctions().fit(lcs, ["EW"] * 72)
-    with pytest.raises(ValueError, match=r"{'EA': 1, 'EW': 71}; .* of two or more light curves"):
+    with pytest.raises(ValueError, match="fewer than 2 objects of EA; give more"):
         StructureFunctions().fit(lcs, ["EA"] + ["EW"] * 71)
     far = dmdt.Grid(dm=(50, 60), dt=(0, 1))
     with pytest.raises(ValueError, match=r"no light curve of EW, LPV, RRab has three points and p"):

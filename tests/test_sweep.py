@@ -181,6 +181,7 @@ def test_steps_follow_the_runs_they_need(home):
         ("notebook: a.ipynb\nruns: twice.csv", "twice.csv has column n 2 times; rename or remove"),
         ("notebook: a.ipynb\nruns: head.csv", "head.csv has no rows below its header; write one"),
         ("notebook: a.ipynb\nruns: latin.csv", "latin.csv is not UTF-8; save it as UTF-8"),
+        ("notebook: a.ipynb\nruns: long.csv", "long.csv is no CSV table: field larger than"),
         ("notebook: a.ipynb\nruns: empty.csv", "empty.csv has no rows below its header"),
         ("notebook: d.ipynb\nparameters: {dataset: no.parquet}", "parameter dataset: no file no.p"),
         ("notebook: d.ipynb\nparameters: {dataset: sub/no}", "parameter dataset: no file sub/no"),
@@ -251,6 +252,7 @@ def test_a_fault_is_one_line_and_exits_2_before_any_kernel(home, capsys, text, f
     Path("twice.csv").write_text("n,name,n\n1,a,2\n")
     Path("head.csv").write_text("n\n")
     Path("empty.csv").touch()
+    Path("long.csv").write_text(f"name\n{'x' * 140_000}\n")
     Path("latin.csv").write_bytes("name\n\xe9\n".encode("latin-1"))
     write("d.ipynb", 'dataset: str = "simulated"')
     Path("sub").mkdir()

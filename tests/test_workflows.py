@@ -382,6 +382,24 @@ def test_an_output_that_is_a_file_is_refused(home):
         workflows.run(path, out="out")
 
 
+KERNEL = """
+import ipykernel, json, logging
+from skynb import workflows
+about = json.loads(ipykernel.get_connection_info())
+workflows.record(transport=about["transport"], socket=about["ip"])
+logging.getLogger("tornado.general").error("of a socket that is closed already")
+"""
+
+
+def test_kernels_share_no_ports_and_end_in_silence(home):
+    finished = workflows.run(write(home / "a.ipynb", KERNEL), progress=False)
+    assert finished.results["transport"] == "ipc"
+    assert not Path(finished.results["socket"]).parent.exists()
+    assert "closed already" not in "".join(
+        map(str, nbformat.read(finished.path, 4).cells[0].outputs)
+    )
+
+
 # faults
 
 

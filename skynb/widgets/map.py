@@ -337,8 +337,7 @@ class MapExplorer(view.View):
 
     def turn(self, pages):
         """Turn so many pages of light curves forwards."""
-        last = max(0, len(self.selection) - 1) // N_CELLS
-        self.page = int(np.clip(self.page + pages, 0, last))
+        self.page += pages
 
     def paged(self):
         """Return the positions of the objects whose light curves are shown."""
@@ -426,6 +425,10 @@ class MapExplorer(view.View):
             some = ", ".join(there[:20])
             raise traitlets.TraitError(f"no {proposal['value']!r} to colour by; there are {some}")
         return proposal["value"]
+
+    @traitlets.validate("page")
+    def _within(self, proposal):
+        return int(np.clip(proposal["value"], 0, max(0, len(self.selection) - 1) // N_CELLS))
 
     @traitlets.validate("under")
     def _check_under(self, proposal):
@@ -612,6 +615,9 @@ class MapExplorer(view.View):
 
     def draw(self, figure):
         """Draw the map, and the light curves and dm-dt images shown, on a matplotlib figure."""
+        from matplotlib.cm import ScalarMappable
+        from matplotlib.colors import Normalize
+
         left, right = figure.subplots(1, 2, width_ratios=(1, 1.4))
         image = self.image(self.extent, side=400)
         where = {"extent": self.extent, "aspect": "auto", "origin": "lower"}
@@ -623,6 +629,9 @@ class MapExplorer(view.View):
             left.text(
                 x, y, text, fontsize=7, ha="center", bbox=box | {"edgecolor": color}, clip_on=True
             )
+        if self._bar.visible:
+            norm = Normalize(self._mapper.low, self._mapper.high)
+            figure.colorbar(ScalarMappable(norm, "viridis"), ax=left, label=self.color)
         for x, y, text, _ in zip(*self._sources["focus"].data.values(), strict=True):
             left.plot(x, y, "o", ms=10, mfc="none", mec="black")
             left.annotate(text, (x, y), (6, 6), textcoords="offset points", fontsize=7)
@@ -701,6 +710,7 @@ def _numeric(lcs, features):
     """Return the columns of numbers that a map can be coloured by, as arrays."""
     if features is not None:
         check_rows("features", features, lcs)
+        features = pd.DataFrame(features)
     found = {}
     names = [name for name in lcs.columns if name != "lightcurve"]
     tables = [(lcs, names)] + ([] if features is None else [(features, features.columns)])

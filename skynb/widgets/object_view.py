@@ -475,7 +475,8 @@ class ObjectView(view.View):
         if self._row is None:
             return ["No object."]
         bus, n_shown = self.selection, int(self.kept.sum())
-        label = "" if self._labels is None else f" ({self._labels.iloc[self._row]})"
+        label = None if self._labels is None else self._labels.iloc[self._row]
+        label = "" if pd.isna(label) else f" ({label})"
         left_out = f", {len(self.lc) - n_shown} left out" if n_shown < len(self.lc) else ""
         period = "no period"
         if self.period is not None:

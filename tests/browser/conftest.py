@@ -246,11 +246,17 @@ class Lab:
         return self.page.evaluate(MARKED, [figure, name])
 
     def python(self, expression):
-        """Return the value of an expression in the notebook's kernel: plain data, by JSON."""
+        """Return the value of an expression in the notebook's kernel: plain data, by JSON.
+
+        While an explorer changes, in another thread, it is waited for.
+        """
         source = f"__import__('json').dumps({expression}, default=list)"
+        lock = "__import__('skynb.widgets.view').widgets.view.LOCK"
         reply = self.kernel.execute_interactive(
-            "", user_expressions={"value": source}, silent=True, store_history=False, timeout=300,
-            output_hook=lambda message: None,
+            "", silent=True, store_history=False, timeout=300, output_hook=lambda message: None,
+            user_expressions={
+                "before": f"{lock}.acquire()", "value": source, "after": f"{lock}.release()"
+            },
         )["content"]["user_expressions"]["value"]  # fmt: skip
         assert reply["status"] == "ok", f"{expression}: {reply.get('evalue')}"
         return json.loads(eval(reply["data"]["text/plain"]))

@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import traitlets
+from matplotlib.figure import Figure
 
 from skynb import dmdt, embed, lightcurves, plots
 from skynb.widgets import MapExplorer, Selection, map, thumbnails
@@ -124,8 +125,13 @@ def test_colours_say_density_or_a_column(one_band_lcs, xy, color):
     assert f"coloured by {color}" in explorer.description
     shades = {lit(explorer, 0, 0), lit(explorer, 6, 2)}
     assert len(shades) == (1 if color == "density" else 2)
+    figure = Figure()
+    explorer.draw(figure)
+    bars = [axes.get_ylabel() for axes in figure.axes if axes.get_label() == "<colorbar>"]
+    assert bars == ([] if color == "density" else [color])
     with pytest.raises(traitlets.TraitError, match="no 'text' to colour by; there are class"):
         explorer.color = "text"
+    MapExplorer(one_band_lcs, xy, features=score[["score"]].to_numpy()).color = "0"
 
 
 def test_the_nearest_object(explorer):
@@ -165,6 +171,8 @@ def test_pages_of_light_curves(explorer):
     explorer.press("n")
     explorer.press("n")
     explorer.press("n")
+    assert explorer.page == 2
+    explorer.page = 99
     assert explorer.page == 2
     assert explorer.paged().tolist() == [15, 16]
     assert [row for _, row in explorer._list.options] == [15, 16]

@@ -48,6 +48,13 @@ def few():
     return lightcurves.from_flat(pd.concat(frames))
 
 
+def test_an_object_without_a_label_has_none_in_words(few):
+    explorer = LightCurveExplorer(few.assign(label=["EW", None, "EA"]))
+    assert explorer.description.startswith("Object a (EW), 1 of 3")
+    explorer.next()
+    assert explorer.description.startswith("Object b, 2 of 3")
+
+
 @pytest.mark.parametrize("cls", EXPLORERS)
 def test_shows_what_is_in_the_table(cls, ztf_lcs):
     explorer = cls(ztf_lcs)
