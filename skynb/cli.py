@@ -366,8 +366,7 @@ def show_data(options) -> int:
     from skynb import datasets
 
     for key, value in datasets.info(options.name).items():
-        text = value if isinstance(value, str) else json.dumps(value, default=str)
-        print(f"{key}: {text}")
+        print(f"{key}: {value if isinstance(value, str) else json.dumps(value, default=str)}")
     print(f"cache: {datasets.cache_dir()}")
     return 0
 
@@ -435,19 +434,28 @@ def _copy(home, folder) -> None:
 
 
 def main(argv=None) -> int:
-    """Return the exit code of the command: 0 done, 1 a run failed, 2 bad usage or bad input."""
+    """Return the exit code of the command: 0 done, 1 failed, 2 bad usage or bad input."""
     options = parser().parse_args(argv)
     try:
         code = options.function(options)
         sys.stdout.flush()
         return code
-    except BrokenPipeError:  # who read along has left, as head does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     except KeyboardInterrupt as interrupt:
         return _fail(str(interrupt) or "interrupted", 1)
+    except BrokenPipeError as error:
+        return _unread(error)
     except (ValueError, TypeError, OSError, RuntimeError) as error:
         return _fail(error, 2)
+
+
+def _unread(error) -> int:
+    """Return the exit code for a broken pipe: in silence if who read the output left, as head."""
+    try:
+        print(flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return _fail(error, 2)
 
 
 def _fail(reason, code) -> int:

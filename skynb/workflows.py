@@ -38,7 +38,7 @@ MORTAL = """import ctypes, os, sys
 ctypes.CDLL(None).prctl(1, 9)  # Linux's PR_SET_PDEATHSIG, SIGKILL: dies with who started it
 if os.getppid() == int(os.environ["JPY_PARENT_PID"]):
     os.execv(sys.argv[1], sys.argv[1:])"""
-CALM = "__import__('logging').getLogger('tornado').setLevel('CRITICAL')"  # as a kernel ends
+CALM = "__import__('logging').getLogger('tornado').setLevel('CRITICAL')"
 _TYPES = {"int": int, "float": (int, float), "str": str, "list": list, "dict": dict}
 
 
@@ -602,16 +602,14 @@ def _execute(nb, finished, progress, source, folder, limits, stop) -> None:
         where = f"{_heading(nb, current)}: " if current is not None else ""
         finished.error = {"cell": current, "message": where + " ".join(message.split())[:500]}
 
-    # no kernel folders: the native spec, this Python, whatever "python3" is elsewhere
-    specs = KernelSpecManager(kernel_dirs=[])
-    # files as sockets: of ports, two kernels that start at once may be given the same
+    # no kernel folders: the native spec, this Python, whatever "python3" is elsewhere. Files as
+    # sockets, in a folder that is ours alone: of ports, two kernels may be given the same
     sockets = tempfile.TemporaryDirectory(prefix="skynb-", ignore_cleanup_errors=True)
     manager = AsyncKernelManager(
         kernel_name="python3",
-        kernel_spec_manager=specs,
+        kernel_spec_manager=KernelSpecManager(kernel_dirs=[]),
         transport="ipc" if zmq.has("ipc") else "tcp",
         connection_file=f"{sockets.name}/kernel.json",
-        transport_encryption="auto" if zmq.has("curve") else "disabled",
     )
     if platform.system() == "Linux":
         manager.kernel_spec.argv[:0] = [sys.executable, "-ISc", MORTAL]

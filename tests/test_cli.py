@@ -341,12 +341,27 @@ def test_alerts_are_scored_and_the_broken_have_a_reason(tmp_path, capsys):
     assert "1 packets, 1 without a score" in capsys.readouterr().out
 
 
-def test_who_reads_along_may_leave():
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_who_reads_along_may_leave(unbuffered):
     command = [sys.executable, "-c", "from skynb import cli; exit(cli.main(['info', 'atlas']))"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as told:
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+    ) as told:
         told.stdout.close()
         assert told.stderr.read() == b""
     assert told.returncode == 1
+
+
+def test_another_broken_pipe_is_told(monkeypatch, capsys):
+    def lose(name):
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr(workflows, "info", lose)
+    assert cli.main(["info", "atlas"]) == 2
+    assert "Broken pipe" in capsys.readouterr().err
 
 
 @pytest.mark.real

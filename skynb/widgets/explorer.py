@@ -38,7 +38,7 @@ class Explorer(view.View):
         The bus that other explorers share; by default a new one.
     path : path
         The label log; it is made with the first label.
-    features : DataFrame, shape (n_objects, n_features), optional
+    features : DataFrame or ndarray, shape (n_objects, n_features), optional
         For the map, its colours and the queue of labels; by default those without periods, up to
         5,000 objects.
     grid : skynb.dmdt.Grid

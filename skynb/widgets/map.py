@@ -80,7 +80,7 @@ class MapExplorer(view.View):
         Shared with other explorers.
     labels : sequence of str, optional
         Class of each object; by default the table's ``label``.
-    features : DataFrame, shape (n_objects, n_features), optional
+    features : DataFrame or ndarray, shape (n_objects, n_features), optional
         More columns to colour by, beside the numeric ones of ``lcs``.
     axes : (str, str)
         Names of the coordinates.
@@ -615,8 +615,7 @@ class MapExplorer(view.View):
 
     def draw(self, figure):
         """Draw the map, and the light curves and dm-dt images shown, on a matplotlib figure."""
-        from matplotlib.cm import ScalarMappable
-        from matplotlib.colors import Normalize
+        from matplotlib import cm, colors
 
         left, right = figure.subplots(1, 2, width_ratios=(1, 1.4))
         image = self.image(self.extent, side=400)
@@ -630,8 +629,8 @@ class MapExplorer(view.View):
                 x, y, text, fontsize=7, ha="center", bbox=box | {"edgecolor": color}, clip_on=True
             )
         if self._bar.visible:
-            norm = Normalize(self._mapper.low, self._mapper.high)
-            figure.colorbar(ScalarMappable(norm, "viridis"), ax=left, label=self.color)
+            norm = colors.Normalize(self._mapper.low, self._mapper.high)
+            figure.colorbar(cm.ScalarMappable(norm, "viridis"), ax=left, label=self.color)
         for x, y, text, _ in zip(*self._sources["focus"].data.values(), strict=True):
             left.plot(x, y, "o", ms=10, mfc="none", mec="black")
             left.annotate(text, (x, y), (6, 6), textcoords="offset points", fontsize=7)
@@ -710,11 +709,9 @@ def _numeric(lcs, features):
     """Return the columns of numbers that a map can be coloured by, as arrays."""
     if features is not None:
         check_rows("features", features, lcs)
-        features = pd.DataFrame(features)
-    found = {}
+    features, found = pd.DataFrame(features), {}
     names = [name for name in lcs.columns if name != "lightcurve"]
-    tables = [(lcs, names)] + ([] if features is None else [(features, features.columns)])
-    for table, columns in tables:
+    for table, columns in ((lcs, names), (features, features.columns)):
         for name in columns:
             column = table[name]
             if pd.api.types.is_numeric_dtype(column) and column.notna().any():
